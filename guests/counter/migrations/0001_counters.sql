@@ -1,0 +1,4 @@
+CREATE TABLE counters (
+  id VARCHAR(100) PRIMARY KEY,
+  n  BIGINT NOT NULL
+);

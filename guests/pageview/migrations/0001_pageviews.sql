@@ -1,0 +1,4 @@
+CREATE TABLE pageviews (
+  page  VARCHAR(200) PRIMARY KEY,
+  views BIGINT NOT NULL
+);

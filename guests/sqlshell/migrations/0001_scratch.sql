@@ -1,0 +1,4 @@
+CREATE TABLE scratch (
+  id    INTEGER PRIMARY KEY,
+  value TEXT UNIQUE
+);
