@@ -1,0 +1,179 @@
+//! What is kept, as rows for people and for start-up; no rules here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::message::{Answer, Contract, State};
+
+/// Everything one deploy changes.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// Name of the function.
+    pub function: String,
+    /// Whose tables.
+    pub app: String,
+    /// The text of the manifest.
+    pub manifest: String,
+    /// The contract, which may have been given at deploy instead of in the manifest.
+    pub contract: Contract,
+    /// The label, as computed.
+    pub label: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// The component.
+    pub component: Vec<u8>,
+    /// Topics it subscribes to.
+    pub topics: Vec<String>,
+    /// App migrations in order: file name and SQL text.
+    pub migrations: Vec<(String, String)>,
+}
+
+/// The active version of one function.
+#[derive(Debug, Clone)]
+pub struct FunctionRecord {
+    /// Name of the function.
+    pub name: String,
+    /// The active version.
+    pub active: VersionRecord,
+}
+
+/// One deployed version.
+#[derive(Debug, Clone)]
+pub struct VersionRecord {
+    /// Counts up from 1 per function.
+    pub version: i64,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// The text of the manifest.
+    pub manifest: String,
+    /// The contract.
+    pub contract: Contract,
+    /// The label.
+    pub label: String,
+    /// When it was deployed.
+    pub created_at: Timestamp,
+}
+
+/// Which messages to list.
+#[derive(Debug, Clone, Default)]
+pub struct MessageFilter {
+    /// Of this function.
+    pub function: Option<String>,
+    /// In this state.
+    pub state: Option<State>,
+    /// Older than the message with this sequence number.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A message and where it stands.
+#[derive(Debug, Clone)]
+pub struct MessageRecord {
+    /// Place in the order of acceptance.
+    pub seq: i64,
+    /// Its id.
+    pub id: String,
+    /// Its function.
+    pub function: String,
+    /// Its group key.
+    pub group: Option<String>,
+    /// Its priority.
+    pub priority: i32,
+    /// Where it stands.
+    pub state: State,
+    /// Claims so far.
+    pub attempt: u32,
+    /// Version of the last claim; none before the first.
+    pub version: Option<i64>,
+    /// Contract of that version, or of the active one.
+    pub contract: Option<Contract>,
+    /// Label of that version, or of the active one.
+    pub label: Option<String>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it is or was due.
+    pub available_at: Timestamp,
+    /// When it came to its final state.
+    pub completed_at: Option<Timestamp>,
+    /// Until when its claim holds.
+    pub lease_until: Option<Timestamp>,
+    /// Kind and text of the last failure.
+    pub last_error: Option<(String, String)>,
+    /// What the handler answered.
+    pub answer: Option<Answer>,
+}
+
+/// One attempt at a message.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttemptRecord {
+    /// From 1.
+    pub attempt: u32,
+    /// Fence of its claim.
+    pub fence: i64,
+    /// Version that ran.
+    pub version: i64,
+    /// Random id of the host.
+    pub host: String,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// When the guest's code began to run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended; `running` if it has not.
+    pub outcome: String,
+    /// For people.
+    pub error: Option<String>,
+    /// Fuel used, where it could be measured.
+    pub fuel: Option<u64>,
+    /// SQL statements.
+    pub statements: u32,
+    /// Time in them, in microseconds.
+    pub sql_micros: i64,
+    /// Messages published.
+    pub published: u32,
+    /// Lines logged.
+    pub logs: Vec<LogRecord>,
+    /// Lines not kept.
+    pub logs_dropped: u32,
+}
+
+/// One logged line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// When.
+    pub at: Timestamp,
+    /// Level.
+    pub level: String,
+    /// Text.
+    pub message: String,
+    /// Fields, in order.
+    pub fields: Vec<(String, String)>,
+}
+
+/// How many messages of a function stand where.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// The function.
+    #[serde(skip)]
+    pub function: String,
+    /// Per state.
+    pub available: u64,
+    /// Per state.
+    pub running: u64,
+    /// Per state.
+    pub completed: u64,
+    /// Per state.
+    pub dead: u64,
+    /// Per state.
+    pub in_doubt: u64,
+    /// Per state.
+    pub cancelled: u64,
+    /// Claims in all.
+    pub attempts: u64,
+    /// Commits that the fence refused.
+    #[serde(rename = "refused_commits")]
+    pub refused_commits: u64,
+}

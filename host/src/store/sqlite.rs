@@ -1,0 +1,171 @@
+//! SQLite: one file holds the queue and the app's tables; one host process holds the file.
+//!
+//! All writes go through one connection on a thread of its own (`writer.rs`), where the engine's short statements go
+//! before guests' transactions; reads go through a small pool. The guest's statements run on the same connection as
+//! the engine's, behind the walls of `walls.rs` and `guest_sql.rs`, since effects and acknowledgement are one commit.
+//! WAL with `synchronous=FULL`: what is acknowledged survives power loss.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Notify;
+
+use super::Error;
+use crate::clock::AnchoredClock;
+
+mod catalog;
+mod connection;
+mod gate;
+mod guest_sql;
+mod queue;
+mod records;
+mod schema;
+mod session;
+mod values;
+mod walls;
+mod writer;
+
+use writer::Writer;
+
+/// The oldest SQLite whose WAL is known to be right.
+const OLDEST: (u32, u32, u32) = (3, 51, 3);
+
+pub(super) struct Sqlite {
+    writer: Writer,
+    readers: SqlitePool,
+    clock: AnchoredClock,
+    epoch: i64,
+    secret: [u8; 32],
+    work: Arc<Notify>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(path: &str) -> Result<Self, Error> {
+        let path = canonical(Path::new(path))?;
+        let lock = lock(&path)?;
+        let clock = AnchoredClock::anchor();
+        let options = options(&path).create_if_missing(true).synchronous(SqliteSynchronous::Full);
+        let writer = Writer::start(options, clock, lock).await.map_err(|e| at(&path, &e))?;
+        let opened =
+            writer.run(move |connection| Box::pin(schema::prepare(connection))).await.map_err(|e| at(&path, &e))?;
+        let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options_for_reading(&path));
+        let work = Arc::new(Notify::new());
+        Ok(Self { writer, readers, clock, epoch: opened.epoch, secret: opened.secret, work })
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .optimize_on_close(false, None)
+}
+
+fn options_for_reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
+}
+
+fn at(path: &Path, error: &Error) -> Error {
+    Error::Broken(format!(
+        "{}: {error}; it must be a SQLite database of Semel, or not exist yet, in a folder that this user may write to",
+        path.display()
+    ))
+}
+
+/// One name for one file, whatever links lead to it, so that there is one lock.
+fn canonical(path: &Path) -> Result<PathBuf, Error> {
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return Err(Error::Refused("the database must be a file: write sqlite://PATH".into()));
+    }
+    let found = path.canonicalize().or_else(|_| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(folder.canonicalize()?.join(name))
+    });
+    found.map_err(|e: std::io::Error| {
+        Error::Refused(format!("cannot open {} ({e}); the database's folder must exist", path.display()))
+    })
+}
+
+/// The database is this process's, for as long as this lives or the process does.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not by closing alone: a child that is being started shares the open file until it is its own program.
+        let _ = self.0.unlock(); // If it cannot be unlocked, closing is what is left.
+    }
+}
+
+/// Takes the lock file beside the database, or says who has it.
+fn lock(path: &Path) -> Result<Lock, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let refused = |e: &std::io::Error| {
+        Error::Refused(format!(
+            "cannot open {} ({e}); the database's folder must exist and be writable for this user",
+            name.display()
+        ))
+    };
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&name).map_err(|e| refused(&e))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder); // Only for the message: an empty holder is "another process".
+            return Err(Error::Refused(format!(
+                "{} is held by another host ({}); an SQLite file belongs to one host process. Stop that one, or use \
+                 another file",
+                path.display(),
+                if holder.is_empty() { "unknown process" } else { holder.trim() }
+            )));
+        }
+        Err(TryLockError::Error(e)) => return Err(refused(&e)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(|e| refused(&e))?;
+    Ok(Lock(file))
+}
+
+/// See [`super::running_after_crash`].
+pub(super) async fn running_after_crash(path: &str) -> anyhow::Result<u64> {
+    use sqlx::ConnectOptions;
+    let path = canonical(Path::new(path))?;
+    let lock = lock(&path)?;
+    let mut connection = options(&path).connect().await?;
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM semel_queue WHERE state = 'running'")
+        .fetch_one(&mut connection)
+        .await?;
+    sqlx::Connection::close(connection).await?;
+    drop(lock);
+    Ok(u64::try_from(count)?)
+}
+
+/// What a driver error means to the caller.
+fn classify(error: sqlx::Error) -> Error {
+    let text = error.to_string();
+    match &error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
+            match code {
+                libsqlite3_sys::SQLITE_BUSY
+                | libsqlite3_sys::SQLITE_LOCKED
+                | libsqlite3_sys::SQLITE_FULL
+                | libsqlite3_sys::SQLITE_IOERR
+                | libsqlite3_sys::SQLITE_NOMEM
+                | libsqlite3_sys::SQLITE_READONLY
+                | libsqlite3_sys::SQLITE_CANTOPEN => Error::Unavailable(text),
+                _ => Error::Broken(text),
+            }
+        }
+        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Error::Unavailable(text),
+        _ => Error::Broken(text),
+    }
+}

@@ -1,0 +1,1 @@
+SELECT bytes FROM semel_components WHERE digest = $1

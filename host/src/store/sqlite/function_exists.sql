@@ -1,0 +1,1 @@
+SELECT name FROM semel_functions WHERE name = $1

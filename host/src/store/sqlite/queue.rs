@@ -1,0 +1,381 @@
+//! The queue's operations on SQLite. Each is one transaction on the writer; each `.sql` file is named like its step.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Row;
+
+use super::connection::Connection;
+use super::session::{ACKNOWLEDGE, SqliteSession};
+use super::{Error, Sqlite, classify};
+use crate::clock::{Timestamp, micros};
+use crate::message::{Claim, Claimed, Event, Message, Token, Usage, message_id};
+use crate::store::{ClaimRequest, Commit, Enqueued, Failure, Key, Lane, LogRecord, Queue, Recovered, Session, Target};
+
+const KEY_FIND: &str = include_str!("key_find.sql");
+const KEY_REMEMBER: &str = include_str!("key_remember.sql");
+const FUNCTION_EXISTS: &str = include_str!("function_exists.sql");
+const SUBSCRIBERS: &str = include_str!("subscribers.sql");
+const ENQUEUE_MESSAGE: &str = include_str!("enqueue_message.sql");
+const ENQUEUE_QUEUE: &str = include_str!("enqueue_queue.sql");
+const PROMOTE: &str = include_str!("promote.sql");
+const CLAIM: &str = include_str!("claim.sql");
+const CLAIMED_MESSAGE: &str = include_str!("claimed_message.sql");
+const BEGIN: &str = include_str!("begin.sql");
+const HEARTBEAT: &str = include_str!("heartbeat.sql");
+const RECOVER: [&str; 4] = [
+    include_str!("recover_attempts.sql"),
+    include_str!("recover_end.sql"),
+    include_str!("recover_remove.sql"),
+    include_str!("recover_free.sql"),
+];
+const SUSPECTS: &str = include_str!("suspects.sql");
+const RETRY: &str = include_str!("retry.sql");
+const BURY: &str = include_str!("bury.sql");
+const ATTEMPT: &str = include_str!("attempt.sql");
+const RESOLVE: &str = include_str!("resolve.sql");
+
+#[async_trait]
+impl Queue for Sqlite {
+    async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(self.clock.now())
+    }
+
+    async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error> {
+        let enqueued = self
+            .writer
+            .run(move |connection| {
+                Box::pin(connection.transaction(move |connection| {
+                    Box::pin(async move { enqueue(connection, &event, &target, key).await })
+                }))
+            })
+            .await?;
+        if matches!(enqueued, Enqueued::Accepted(_)) {
+            self.work.notify_one();
+        }
+        Ok(enqueued)
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error> {
+        let epoch = self.epoch;
+        self.writer
+            .run(move |connection| {
+                Box::pin(
+                    connection.transaction(move |connection| {
+                        Box::pin(async move { claim(connection, &request, epoch).await })
+                    }),
+                )
+            })
+            .await
+    }
+
+    async fn begin(&self, claim: &Claim) -> Result<bool, Error> {
+        let claim = claim.clone();
+        self.writer
+            .run(move |connection| {
+                Box::pin(
+                    connection.transaction(move |connection| Box::pin(async move { begin(connection, &claim).await })),
+                )
+            })
+            .await
+    }
+
+    async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<i64>, Error> {
+        self.writer
+            .run(move |connection| {
+                Box::pin(
+                    connection
+                        .transaction(move |connection| Box::pin(async move { heartbeat(connection, &claims).await })),
+                )
+            })
+            .await
+    }
+
+    async fn recover(&self, as_of: Timestamp, functions: Vec<String>) -> Result<Recovered, Error> {
+        let epoch = self.epoch;
+        let recovered = self
+            .writer
+            .run(move |connection| {
+                Box::pin(connection.transaction(move |connection| {
+                    Box::pin(async move { recover(connection, epoch, as_of, &functions).await })
+                }))
+            })
+            .await?;
+        if recovered.suspects {
+            self.work.notify_one();
+        }
+        Ok(recovered)
+    }
+
+    async fn settle(&self, claim: &Claim, end: Failure, usage: Usage) -> Result<bool, Error> {
+        let claim = claim.clone();
+        self.writer
+            .run(move |connection| {
+                Box::pin(connection.transaction(move |connection| {
+                    Box::pin(async move { settle(connection, &claim, &end, &usage).await })
+                }))
+            })
+            .await
+    }
+
+    async fn resolve(&self, claim: &Claim) -> Result<Commit, Error> {
+        let (seq, fence) = (claim.seq, claim.fence);
+        self.writer
+            .run(move |connection| {
+                Box::pin(async move {
+                    let row =
+                        sqlx::query(RESOLVE).bind(seq).fetch_optional(&mut connection.sql).await.map_err(classify)?;
+                    Ok(match row.map(|row| (row.get::<String, _>(0), row.get::<i64, _>(1))) {
+                        Some((state, found)) if found == fence && state == "completed" => Commit::Committed,
+                        Some((state, found)) if found == fence && state == "running" => Commit::RolledBack,
+                        _ => Commit::Fenced,
+                    })
+                })
+            })
+            .await
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(SqliteSession::new(self.writer.clone(), self.work.clone()))
+    }
+
+    async fn wait(&self, longest: Duration) {
+        let _ = tokio::time::timeout(longest, self.work.notified()).await; // Either way there may be something.
+    }
+}
+
+async fn enqueue(
+    connection: &mut Connection,
+    event: &Event,
+    target: &Target,
+    key: Option<Key>,
+) -> Result<Enqueued, Error> {
+    let now = connection.clock.now();
+    let functions = match target {
+        Target::Subscribers => subscribers(connection, &event.topic).await?,
+        Target::Function(name) => {
+            let find = sqlx::query_scalar(FUNCTION_EXISTS).bind(name);
+            find.fetch_all(&mut connection.sql).await.map_err(classify)?
+        }
+    };
+    let Some(first) = functions.first() else { return Ok(Enqueued::NoTarget) };
+    if let Some(key) = key {
+        let find = sqlx::query(KEY_FIND).bind(first).bind(&key.key).bind(now.0);
+        if let Some(row) = find.fetch_optional(&mut connection.sql).await.map_err(classify)? {
+            let same = row.get::<Vec<u8>, _>(0) == key.fingerprint;
+            return Ok(if same { Enqueued::Duplicate(row.get(1)) } else { Enqueued::KeyReused });
+        }
+        let expires = key.window.map(|window| now.plus(window).0);
+        let id = message_id(&event.id, first);
+        let remember = sqlx::query(KEY_REMEMBER).bind(first).bind(key.key).bind(key.fingerprint).bind(id).bind(expires);
+        remember.execute(&mut connection.sql).await.map_err(classify)?;
+    }
+    Ok(Enqueued::Accepted(insert_event(connection, event, &functions).await?))
+}
+
+pub(super) async fn subscribers(connection: &mut Connection, topic: &str) -> Result<Vec<String>, Error> {
+    sqlx::query_scalar(SUBSCRIBERS).bind(topic).fetch_all(&mut connection.sql).await.map_err(classify)
+}
+
+/// One message per function, in the transaction that is open. Returns their ids.
+pub(super) async fn insert_event(
+    connection: &mut Connection,
+    event: &Event,
+    functions: &[String],
+) -> Result<Vec<String>, Error> {
+    let now = connection.clock.now();
+    let due = now.plus(event.delay);
+    let headers = serde_json::to_string(&event.headers).unwrap_or_else(|_| "[]".into());
+    let mut ids = Vec::with_capacity(functions.len());
+    for function in functions {
+        let id = message_id(&event.id, function);
+        let message = sqlx::query(ENQUEUE_MESSAGE)
+            .bind(&id)
+            .bind(&event.id)
+            .bind(function)
+            .bind(&event.topic)
+            .bind(&event.group)
+            .bind(&event.content_type)
+            .bind(&headers)
+            .bind(&event.body)
+            .bind(event.priority)
+            .bind(now.0)
+            .bind(due.0);
+        let seq: i64 = message.fetch_one(&mut connection.sql).await.map_err(classify)?.get(0);
+        let queue =
+            sqlx::query(ENQUEUE_QUEUE).bind(seq).bind(function).bind(event.priority).bind(due.0).bind(due <= now);
+        queue.execute(&mut connection.sql).await.map_err(classify)?;
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+async fn claim(connection: &mut Connection, request: &ClaimRequest, epoch: i64) -> Result<Vec<Claimed>, Error> {
+    let now = connection.clock.now();
+    sqlx::query(PROMOTE).bind(now.0).execute(&mut connection.sql).await.map_err(classify)?;
+    let token = Token::random();
+    let mut claimed = Vec::new();
+    for lane in &request.lanes {
+        let room = request.limit.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX)).min(lane.limit);
+        if room > 0 {
+            claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed).await?;
+        }
+    }
+    Ok(claimed)
+}
+
+struct Call<'a> {
+    epoch: i64,
+    token: &'a Token,
+    room: u32,
+    now: Timestamp,
+}
+
+async fn claim_lane(
+    connection: &mut Connection,
+    request: &ClaimRequest,
+    lane: &Lane,
+    call: Call<'_>,
+    claimed: &mut Vec<Claimed>,
+) -> Result<(), Error> {
+    let now = call.now;
+    let claim = sqlx::query(CLAIM)
+        .bind(call.token.hash())
+        .bind(call.epoch)
+        .bind(&request.host)
+        .bind(lane.version)
+        .bind(lane.contract.as_str())
+        .bind(lane.max_attempts)
+        .bind(now.0)
+        .bind(micros(lane.lease))
+        .bind(&lane.function)
+        .bind(request.suspects)
+        .bind(call.room);
+    let mut rows = claim.fetch_all(&mut connection.sql).await.map_err(classify)?;
+    rows.sort_by_key(|row| row.get::<i64, _>(0)); // RETURNING promises no order.
+    for row in rows {
+        let claim = Claim {
+            seq: row.get(0),
+            fence: row.get(1),
+            token: call.token.clone(),
+            attempt: row.get(2),
+            function: lane.function.clone(),
+            version: lane.version,
+            contract: lane.contract,
+            lease: lane.lease,
+            claimed_at: now,
+            host: request.host.clone(),
+        };
+        let message = message(connection, claim.seq).await?;
+        claimed.push(Claimed { claim, message });
+    }
+    Ok(())
+}
+
+async fn message(connection: &mut Connection, seq: i64) -> Result<Message, Error> {
+    let row = sqlx::query(CLAIMED_MESSAGE).bind(seq).fetch_one(&mut connection.sql).await.map_err(classify)?;
+    Ok(Message {
+        id: row.get(0),
+        function: row.get(1),
+        topic: row.get(2),
+        group: row.get(3),
+        content_type: row.get(4),
+        headers: serde_json::from_str(row.get(5))
+            .map_err(|e| Error::Broken(format!("headers of message {seq}: {e}")))?,
+        body: row.get(6),
+        accepted_at: Timestamp(row.get(7)),
+    })
+}
+
+async fn begin(connection: &mut Connection, claim: &Claim) -> Result<bool, Error> {
+    let now = connection.clock.now();
+    let begin = sqlx::query(BEGIN).bind(claim.seq).bind(claim.fence).bind(claim.token.hash()).bind(now.0);
+    Ok(begin.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
+}
+
+async fn heartbeat(connection: &mut Connection, claims: &[Claim]) -> Result<Vec<i64>, Error> {
+    let now = connection.clock.now();
+    let mut lost = Vec::new();
+    for claim in claims {
+        let until = now.plus(claim.lease);
+        let beat = sqlx::query(HEARTBEAT).bind(claim.seq).bind(claim.fence).bind(claim.token.hash()).bind(until.0);
+        if beat.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() != 1 {
+            lost.push(claim.seq);
+        }
+    }
+    Ok(lost)
+}
+
+async fn recover(
+    connection: &mut Connection,
+    epoch: i64,
+    as_of: Timestamp,
+    functions: &[String],
+) -> Result<Recovered, Error> {
+    let sql = &mut connection.sql;
+    let [attempts, end, remove, free] = RECOVER.map(|text| sqlx::query(text).bind(epoch).bind(as_of.0));
+    attempts.execute(&mut *sql).await.map_err(classify)?;
+    let ended = end.fetch_all(&mut *sql).await.map_err(classify)?;
+    remove.execute(&mut *sql).await.map_err(classify)?;
+    let freed = free.execute(&mut *sql).await.map_err(classify)?;
+    let names = serde_json::to_string(functions).unwrap_or_else(|_| "[]".into());
+    let suspects = sqlx::query_scalar(SUSPECTS).bind(names).fetch_one(sql).await.map_err(classify)?;
+    let dead = ended.iter().filter(|row| row.get::<&str, _>(0) == "dead").count() as u64;
+    Ok(Recovered { freed: freed.rows_affected(), dead, in_doubt: ended.len() as u64 - dead, suspects })
+}
+
+async fn settle(connection: &mut Connection, claim: &Claim, end: &Failure, usage: &Usage) -> Result<bool, Error> {
+    let now = connection.clock.now();
+    record_attempt(connection, claim, end.kind, Some(&end.message), usage).await?;
+    let holds = |sql| sqlx::query(sql).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
+    let settled = if let Some(after) = end.retry_after {
+        let due = now.plus(after);
+        let retry = holds(RETRY).bind(due.0).bind(end.kind).bind(&end.message);
+        retry.execute(&mut connection.sql).await.map_err(classify)?
+    } else {
+        let bury = holds(BURY).bind(now.0).bind(end.kind).bind(&end.message);
+        bury.execute(&mut connection.sql).await.map_err(classify)?;
+        holds(ACKNOWLEDGE).execute(&mut connection.sql).await.map_err(classify)?
+    };
+    Ok(settled.rows_affected() == 1)
+}
+
+pub(super) async fn record_attempt(
+    connection: &mut Connection,
+    claim: &Claim,
+    outcome: &str,
+    error: Option<&str>,
+    usage: &Usage,
+) -> Result<(), Error> {
+    let logs: Vec<LogRecord> = usage
+        .logs
+        .iter()
+        .map(|line| LogRecord {
+            at: line.at,
+            level: line.level.into(),
+            message: line.message.clone(),
+            fields: line.fields.clone(),
+        })
+        .collect();
+    let ended = usage.ended_at.unwrap_or_else(|| connection.clock.now());
+    let attempt = sqlx::query(ATTEMPT)
+        .bind(claim.seq)
+        .bind(claim.fence)
+        .bind(claim.attempt)
+        .bind(&claim.function)
+        .bind(claim.version)
+        .bind(&claim.host)
+        .bind(claim.claimed_at.0)
+        .bind(usage.started_at.map(|at| at.0))
+        .bind(ended.0)
+        .bind(outcome)
+        .bind(error)
+        .bind(usage.fuel.map(|fuel| i64::try_from(fuel).unwrap_or(i64::MAX)))
+        .bind(usage.statements)
+        .bind(micros(usage.sql_time))
+        .bind(usage.published)
+        .bind(serde_json::to_string(&logs).unwrap_or_else(|_| "[]".into()))
+        .bind(usage.logs_dropped);
+    attempt.execute(&mut connection.sql).await.map_err(classify)?;
+    Ok(())
+}

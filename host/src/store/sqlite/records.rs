@@ -1,0 +1,147 @@
+//! What people ask about, read by the pool beside the writer.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, Row};
+
+use super::{Error, Sqlite, classify};
+use crate::clock::Timestamp;
+use crate::message::{Answer, Contract, State};
+use crate::store::{AttemptRecord, Counts, MessageFilter, MessageRecord, Records};
+
+const MESSAGE: &str = include_str!("message.sql");
+const MESSAGES: &str = include_str!("messages.sql");
+const ATTEMPTS: &str = include_str!("attempts.sql");
+const COUNTS: &str = include_str!("counts.sql");
+
+#[async_trait]
+impl Records for Sqlite {
+    async fn message(&self, id: &str) -> Result<Option<MessageRecord>, Error> {
+        let row = sqlx::query(MESSAGE).bind(id).fetch_optional(&self.readers).await.map_err(classify)?;
+        row.as_ref().map(record).transpose()
+    }
+
+    async fn messages(&self, filter: MessageFilter) -> Result<Vec<MessageRecord>, Error> {
+        let list = sqlx::query(MESSAGES)
+            .bind(filter.function)
+            .bind(filter.state.map(State::as_str))
+            .bind(filter.before)
+            .bind(filter.limit);
+        list.fetch_all(&self.readers).await.map_err(classify)?.iter().map(record).collect()
+    }
+
+    async fn attempts(&self, id: &str) -> Result<Vec<AttemptRecord>, Error> {
+        let rows = sqlx::query(ATTEMPTS).bind(id).fetch_all(&self.readers).await.map_err(classify)?;
+        rows.iter().map(attempt).collect()
+    }
+
+    async fn counts(&self) -> Result<Vec<Counts>, Error> {
+        let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
+        for row in self.readers.fetch_all(COUNTS).await.map_err(classify)? {
+            let function: String = row.get(0);
+            let entry = counts.entry(function.clone()).or_insert_with(|| Counts { function, ..Counts::default() });
+            let (messages, attempts) = (unsigned(row.get(2)), unsigned(row.get(3)));
+            entry.attempts += attempts;
+            match (row.get::<&str, _>(1), State::parse(row.get(1))) {
+                ("lost-lease", _) => entry.refused_commits += messages,
+                (_, Some(State::Available)) => entry.available += messages,
+                (_, Some(State::Running)) => entry.running += messages,
+                (_, Some(State::Completed)) => entry.completed += messages,
+                (_, Some(State::Dead)) => entry.dead += messages,
+                (_, Some(State::InDoubt)) => entry.in_doubt += messages,
+                (_, Some(State::Cancelled)) => entry.cancelled += messages,
+                (other, None) => return Err(Error::Broken(format!("a message is in the unknown state {other}"))),
+            }
+        }
+        Ok(counts.into_values().collect())
+    }
+
+    async fn health(&self) -> Result<Vec<(String, String, Option<String>)>, Error> {
+        let mut facts = Vec::new();
+        for (name, sql, expected) in [
+            ("SQLite", "SELECT sqlite_version()", None),
+            ("journal mode", "PRAGMA journal_mode", Some("wal")),
+            ("schema version", "PRAGMA user_version", None),
+            ("integrity", "PRAGMA quick_check(1)", Some("ok")),
+        ] {
+            let row = self.readers.fetch_one(sql).await.map_err(classify)?;
+            let value = row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string());
+            let advice = expected.filter(|expected| *expected != value);
+            let advice = advice.map(|expected| format!("should be {expected}; restore the file from a backup"));
+            facts.push((name.to_owned(), value, advice));
+        }
+        let synchronous: i64 = self
+            .writer
+            .run(|connection| {
+                Box::pin(
+                    async move { Ok(connection.sql.fetch_one("PRAGMA synchronous").await.map_err(classify)?.get(0)) },
+                )
+            })
+            .await?;
+        let weak =
+            (synchronous < 2).then(|| "acknowledged messages may be lost at power loss; this is a bug".to_owned());
+        facts.push((
+            "synchronous".into(),
+            if synchronous == 2 { "full".into() } else { synchronous.to_string() },
+            weak,
+        ));
+        Ok(facts)
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<MessageRecord, Error> {
+    let state = State::parse(row.get("state")).ok_or_else(|| Error::Broken("a message in no known state".into()))?;
+    let kind: Option<String> = row.get("error_kind");
+    let text: Option<String> = row.get("error_message");
+    let answered: Option<bool> = row.get("answered");
+    let answer = answered.unwrap_or(false).then(|| Answer {
+        content_type: row.get("answer_content_type"),
+        headers: serde_json::from_str(row.get("answer_headers")).unwrap_or_default(),
+        body: row.get("answer_body"),
+    });
+    Ok(MessageRecord {
+        seq: row.get("seq"),
+        id: row.get("id"),
+        function: row.get("function"),
+        group: row.get("group_key"),
+        priority: row.get("priority"),
+        state,
+        attempt: row.get("attempt"),
+        version: row.get("version"),
+        contract: row.get::<Option<&str>, _>("contract").and_then(Contract::parse),
+        label: row.get("label"),
+        created_at: Timestamp(row.get("accepted_at")),
+        available_at: Timestamp(row.get("available_at")),
+        completed_at: row.get::<Option<i64>, _>("ended_at").map(Timestamp),
+        lease_until: row.get::<Option<i64>, _>("lease_until").map(Timestamp),
+        last_error: kind.map(|kind| (kind, text.unwrap_or_default())),
+        answer,
+    })
+}
+
+fn attempt(row: &SqliteRow) -> Result<AttemptRecord, Error> {
+    let logs = serde_json::from_str(row.get("logs")).map_err(|e| Error::Broken(format!("log lines: {e}")))?;
+    Ok(AttemptRecord {
+        attempt: row.get("attempt"),
+        fence: row.get("fence"),
+        version: row.get("version"),
+        host: row.get("host"),
+        claimed_at: Timestamp(row.get("claimed_at")),
+        started_at: row.get::<Option<i64>, _>("started_at").map(Timestamp),
+        ended_at: row.get::<Option<i64>, _>("ended_at").map(Timestamp),
+        outcome: row.get("outcome"),
+        error: row.get("error"),
+        fuel: row.get::<Option<i64>, _>("fuel").map(unsigned),
+        statements: row.get("statements"),
+        sql_micros: row.get("sql_micros"),
+        published: row.get("published"),
+        logs,
+        logs_dropped: row.get("logs_dropped"),
+    })
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

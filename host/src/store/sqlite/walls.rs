@@ -1,0 +1,225 @@
+//! The walls that SQLite itself holds up: an authorizer that is asked about every table, column and function of a
+//! statement, a commit hook that refuses any commit while a guest is in, and a progress handler that interrupts.
+//!
+//! The authorizer denies by default. In host mode it refuses only what would run an app's trigger or view with the
+//! engine's rights; in guest mode everything but plain statements over the app's tables.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use libsqlite3_sys as ffi;
+use sqlx::sqlite::LockedSqliteHandle;
+
+/// What guests may call; everything else is denied.
+const FUNCTIONS: &str = include_str!("functions.txt");
+
+/// Who is speaking on the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mode {
+    Host,
+    Guest,
+    Migration,
+}
+
+/// What the callbacks look at. Lives as long as the process: SQLite keeps a plain pointer to it.
+#[derive(Default)]
+pub(super) struct Walls {
+    mode: AtomicU8,
+    guest_in: AtomicBool,
+    denied: AtomicBool,
+    deadline: Mutex<Option<Instant>>,
+    interrupted: AtomicBool,
+}
+
+impl Walls {
+    /// Installs the callbacks on a connection.
+    pub(super) fn raise(handle: &mut LockedSqliteHandle<'_>) -> Arc<Self> {
+        let walls = Arc::new(Self::default());
+        let hook = Arc::clone(&walls);
+        handle.set_commit_hook(move || !hook.guest_in.load(Ordering::SeqCst));
+        let progress = Arc::clone(&walls);
+        handle.set_progress_handler(1000, move || progress.may_go_on());
+        set_authorizer(handle, Arc::clone(&walls));
+        walls
+    }
+
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// Whether the authorizer has denied anything since this was asked last. SQLite's own code for that is lost where a
+    /// function is denied.
+    pub(super) fn was_denied(&self) -> bool {
+        self.denied.swap(false, Ordering::SeqCst)
+    }
+
+    /// From the guest's BEGIN until the host itself commits.
+    pub(super) fn set_guest_in(&self, guest_in: bool) {
+        self.guest_in.store(guest_in, Ordering::SeqCst);
+    }
+
+    /// Arms or disarms the interruption of a long statement.
+    pub(super) fn set_deadline(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+        if deadline.is_some() {
+            self.interrupted.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the progress handler has interrupted since the deadline was set.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
+    fn may_go_on(&self) -> bool {
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if late {
+            self.interrupted.store(true, Ordering::SeqCst);
+        }
+        !late
+    }
+
+    fn allows(&self, action: &Action<'_>) -> bool {
+        const GUEST: u8 = Mode::Guest as u8;
+        const MIGRATION: u8 = Mode::Migration as u8;
+        match self.mode.load(Ordering::SeqCst) {
+            GUEST => action.is_plain(),
+            MIGRATION => action.is_plain() || action.is_definition(),
+            _ => action.trigger.is_none(), // The engine has neither triggers nor views, so whatever has one is the app's.
+        }
+    }
+}
+
+/// One question of the authorizer.
+struct Action<'a> {
+    code: c_int,
+    first: Option<&'a str>,
+    second: Option<&'a str>,
+    database: Option<&'a str>,
+    trigger: Option<&'a str>,
+}
+
+impl Action<'_> {
+    /// Reads and writes of the app's own tables, with functions that only compute.
+    fn is_plain(&self) -> bool {
+        let table = self.first.unwrap_or_default();
+        let main = self.database.is_none_or(|name| name == "main");
+        match self.code {
+            ffi::SQLITE_SELECT | ffi::SQLITE_RECURSIVE => true,
+            // Without a column it is a CTE or subquery alias, or counts rows.
+            ffi::SQLITE_READ => is_app_table(table) && (main || self.second.is_none_or(str::is_empty)),
+            ffi::SQLITE_INSERT | ffi::SQLITE_UPDATE | ffi::SQLITE_DELETE => main && is_app_table(table),
+            ffi::SQLITE_FUNCTION => self.second.is_some_and(is_computing),
+            _ => false,
+        }
+    }
+
+    /// What app migrations may do beyond that: tables and indexes. SQLite writes them down in its schema table.
+    fn is_definition(&self) -> bool {
+        let table = self.first.unwrap_or_default();
+        let second = self.second.unwrap_or_default();
+        let main = self.database.is_none_or(|name| name == "main");
+        main && match self.code {
+            ffi::SQLITE_CREATE_TABLE | ffi::SQLITE_DROP_TABLE | ffi::SQLITE_REINDEX => is_app_table(table),
+            ffi::SQLITE_CREATE_INDEX | ffi::SQLITE_DROP_INDEX => {
+                (is_app_table(table) || table.starts_with("sqlite_autoindex_")) && is_app_table(second)
+            }
+            ffi::SQLITE_ALTER_TABLE => is_app_table(second),
+            ffi::SQLITE_READ | ffi::SQLITE_INSERT | ffi::SQLITE_UPDATE | ffi::SQLITE_DELETE => {
+                matches!(table.to_ascii_lowercase().as_str(), "sqlite_master" | "sqlite_schema")
+            }
+            ffi::SQLITE_FUNCTION => [
+                "sqlite_rename_table",
+                "sqlite_rename_column",
+                "sqlite_rename_test",
+                "sqlite_drop_column",
+                "sqlite_rename_quotefix",
+                "sqlite_fail",
+                "sqlite_add_constraint",
+                "sqlite_drop_constraint",
+                "sqlite_find_constraint",
+                "printf",
+                "raise",
+            ]
+            .contains(&second),
+            _ => false,
+        }
+    }
+}
+
+/// Everything in the file that is neither the engine's nor SQLite's belongs to the app.
+fn is_app_table(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    !["semel_", "sqlite_", "pragma_"].iter().any(|prefix| name.starts_with(prefix))
+        && !matches!(
+            name.as_str(),
+            "dbstat" | "bytecode" | "tables_used" | "sqlite_stmt" | "completion" | "generate_series"
+        )
+}
+
+/// Functions that compute from their arguments, and the clock and randomness of SQLite.
+fn is_computing(name: &str) -> bool {
+    FUNCTIONS.split_ascii_whitespace().any(|function| function.eq_ignore_ascii_case(name))
+}
+
+#[expect(unsafe_code, reason = "SQLite's authorizer has no safe interface in sqlx")]
+fn set_authorizer(handle: &mut LockedSqliteHandle<'_>, walls: Arc<Walls>) {
+    let database = handle.as_raw_handle().as_ptr();
+    let context = Arc::into_raw(walls).cast::<c_void>().cast_mut();
+    // SAFETY: the handle is locked, so the connection is open and nobody else uses it. The context is never freed (one
+    // per store that is opened), so it outlives the connection.
+    unsafe { ffi::sqlite3_set_authorizer(database, Some(authorize), context) };
+}
+
+#[expect(unsafe_code, reason = "called by SQLite's C code")]
+unsafe extern "C" fn authorize(
+    context: *mut c_void,
+    code: c_int,
+    first: *const c_char,
+    second: *const c_char,
+    database: *const c_char,
+    trigger: *const c_char,
+) -> c_int {
+    // SAFETY: `context` is the `Walls` that `set_authorizer` leaked; SQLite's texts live until the callback returns.
+    let (walls, action) = unsafe {
+        let text = |pointer: *const c_char| {
+            (!pointer.is_null()).then(|| CStr::from_ptr(pointer).to_str().unwrap_or("semel_not_utf8"))
+        };
+        let action =
+            Action { code, first: text(first), second: text(second), database: text(database), trigger: text(trigger) };
+        (&*context.cast::<Walls>(), action)
+    };
+    if walls.allows(&action) {
+        return ffi::SQLITE_OK;
+    }
+    walls.denied.store(true, Ordering::SeqCst);
+    ffi::SQLITE_DENY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_function_list_holds_no_door() {
+        for name in ["->", "abs", "zeroblob", "json_extract", "unlikely", "COUNT"] {
+            assert!(is_computing(name), "{name}");
+        }
+        for name in ["load_extension", "fts3_tokenizer", "writefile", "readfile", "edit", "sqlite_rename_table", "eval"]
+        {
+            assert!(!is_computing(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn engine_tables_are_nobody_elses() {
+        assert!(is_app_table("counters"));
+        for name in ["semel_queue", "SEMEL_queue", "sqlite_master", "sqlite_sequence", "pragma_table_info", "dbstat"] {
+            assert!(!is_app_table(name), "{name}");
+        }
+    }
+}
