@@ -1,0 +1,236 @@
+//! Running a component once: a fresh instance, bounded in fuel, time and memory.
+//!
+//! Before it: [`crate::worker`] holds a claim. After it: [`crate::settle`] decides what the outcome means. The session
+//! is lent to the instance and handed back; nothing is dropped half-way: a deadline traps the guest or interrupts the
+//! statement, and is then awaited.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use crate::guest::bindings::MessageHandlerPre;
+use crate::guest::bindings::semel::function::types;
+use crate::guest::log::cut;
+use crate::guest::transaction::{TimedOut, Verdict};
+use crate::guest::{self, Settings, State, Times};
+use crate::message::{Answer, Claim, Message, Outcome, Usage};
+use crate::store::Session;
+
+pub mod catalog;
+pub mod label;
+pub(crate) mod limits;
+mod witness;
+
+/// How often deadlines are looked at while WebAssembly runs.
+const TICK: Duration = Duration::from_millis(10);
+/// Longest reason that is kept, in bytes.
+const LONGEST_REASON: usize = 4 << 10;
+/// Largest answer, in bytes.
+const LARGEST_ANSWER: usize = 1 << 20;
+
+/// Compiles and runs components.
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    linker: Linker<State>,
+}
+
+/// What one run needs.
+pub(crate) struct Run<'a> {
+    pub(crate) settings: &'a Arc<Settings>,
+    pub(crate) handler: &'a MessageHandlerPre<State>,
+    pub(crate) message: &'a Message,
+    pub(crate) claim: &'a Claim,
+    pub(crate) session: Box<dyn Session>,
+}
+
+/// How it ended.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    pub(crate) usage: Usage,
+    pub(crate) session: Box<dyn Session>,
+}
+
+impl Engine {
+    /// One engine per process.
+    ///
+    /// # Errors
+    /// If this machine cannot run WebAssembly.
+    pub fn new() -> anyhow::Result<Self> {
+        let wasm = limits::engine()?;
+        let mut linker = Linker::new(&wasm);
+        guest::add_to_linker(&mut linker)?;
+        tick(&wasm)?;
+        Ok(Self { wasm, linker })
+    }
+
+    /// Compiles a component and checks it against the world: unknown imports and missing exports show here.
+    ///
+    /// # Errors
+    /// Says what the bytes are instead of a component, or which import or export is wrong.
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<catalog::Compiled, String> {
+        check_kind(bytes)?;
+        let component =
+            Component::new(&self.wasm, bytes).map_err(|e| format!("not a valid component: {}", root(&e)))?;
+        let label = label::label(&self.wasm, &component)?;
+        let linked = self.linker.instantiate_pre(&component).map_err(|e| format!("cannot be linked: {}", root(&e)))?;
+        let handler = MessageHandlerPre::new(linked)
+            .map_err(|e| format!("must export semel:function/handler@0.1.0: {}", root(&e)))?;
+        Ok(catalog::Compiled { handler, label })
+    }
+
+    /// What a component imports, without running it; checks all that a deploy checks.
+    ///
+    /// # Errors
+    /// As a deploy would say.
+    pub fn inspect(&self, bytes: &[u8]) -> Result<label::Label, String> {
+        self.compile(bytes).map(|compiled| compiled.label)
+    }
+
+    /// Runs one message in a fresh instance.
+    pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
+        let Run { settings, handler, message, claim, session } = run;
+        let started = Instant::now();
+        let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
+        let mut store = Store::new(&self.wasm, State::new(settings, message, claim, session, times));
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(4 << 20);
+        store.set_max_component_handles(2000);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            let late = Instant::now() >= context.data().transaction.deadline();
+            if late { Err(TimedOut.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        });
+        let budget = settings.manifest.limits.fuel.unwrap_or(u64::MAX);
+        let fueled = store.set_fuel(budget);
+        let returned = match fueled {
+            Ok(()) => call(handler, &mut store, message, claim).await,
+            Err(error) => Err(error),
+        };
+        let fuel = budget.saturating_sub(store.get_fuel().unwrap_or(budget));
+        let state = store.into_data();
+        let outcome = outcome(returned, &state);
+        let metered = outcome != Outcome::TimedOut;
+        let usage = Usage {
+            started_at: Some(started_at),
+            ended_at: Some(times.now()),
+            fuel: metered.then_some(fuel),
+            statements: state.transaction.statements,
+            sql_time: state.transaction.sql_time,
+            published: state.outbox.published,
+            logs: state.log.lines,
+            logs_dropped: state.log.dropped,
+        };
+        Ran { outcome, usage, session: state.transaction.into_session() }
+    }
+}
+
+type Returned = Result<Option<types::Response>, types::HandlerError>;
+
+async fn call(
+    handler: &MessageHandlerPre<State>,
+    store: &mut Store<State>,
+    message: &Message,
+    claim: &Claim,
+) -> wasmtime::Result<Returned> {
+    witness::start(&message.id, claim.attempt)?;
+    let instance = handler.instantiate_async(&mut *store).await?;
+    let message = types::Message {
+        id: message.id.clone(),
+        topic: message.topic.clone(),
+        group: message.group.clone(),
+        content_type: message.content_type.clone(),
+        headers: message.headers.clone(),
+        accepted_at: message.accepted_at.0,
+        body: message.body.clone(),
+    };
+    instance.semel_function_handler().call_handle(store, &message).await
+}
+
+/// What the end of a run means. What the transaction says weighs more than what the guest says.
+fn outcome(returned: wasmtime::Result<Returned>, state: &State) -> Outcome {
+    let returned = match returned {
+        Ok(returned) => returned,
+        Err(error) => return stopped(&error, state),
+    };
+    match state.transaction.verdict() {
+        Verdict::Forbidden(reason) => return Outcome::SqlForbidden(reason),
+        Verdict::Doomed(reason) => return Outcome::Doomed(reason),
+        Verdict::Failed(reason) if returned.is_ok() => return Outcome::Failed { reason, delay: None },
+        Verdict::Failed(_) | Verdict::Sound => {}
+    }
+    match returned {
+        Ok(Some(response)) if size(&response) > LARGEST_ANSWER => Outcome::Failed {
+            reason: format!("the answer has {} bytes; at most {LARGEST_ANSWER} are allowed", size(&response)),
+            delay: None,
+        },
+        Ok(response) => Outcome::Completed(response.map(|response| Answer {
+            content_type: response.content_type,
+            headers: response.headers,
+            body: response.body,
+        })),
+        Err(types::HandlerError::Reject(reason)) => Outcome::Refused(cut(reason, LONGEST_REASON)),
+        Err(types::HandlerError::Retry(retry)) => {
+            Outcome::Failed { reason: cut(retry.reason, LONGEST_REASON), delay: retry.delay.map(Duration::from_millis) }
+        }
+    }
+}
+
+/// Of the body and the headers.
+fn size(response: &types::Response) -> usize {
+    response.body.len() + response.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
+}
+
+fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
+    let trap = error.downcast_ref::<Trap>();
+    if error.is::<TimedOut>() || trap == Some(&Trap::Interrupt) {
+        Outcome::TimedOut
+    } else if trap == Some(&Trap::OutOfFuel) {
+        Outcome::OutOfFuel
+    } else if state.limiter.has_refused() {
+        Outcome::OutOfMemory
+    } else if error.is::<witness::Failed>() {
+        Outcome::HostFailed(error.to_string())
+    } else {
+        // A guest that panics over a refusal of the host: the refusal is what there is to know.
+        match state.transaction.verdict() {
+            Verdict::Forbidden(reason) => Outcome::SqlForbidden(reason),
+            Verdict::Doomed(reason) => Outcome::Doomed(reason),
+            Verdict::Failed(_) | Verdict::Sound => Outcome::Trapped(root(error)),
+        }
+    }
+}
+
+/// The innermost cause: without wasmtime's backtrace, which names nothing that a user knows.
+fn root(error: &wasmtime::Error) -> String {
+    cut(error.root_cause().to_string(), LONGEST_REASON)
+}
+
+/// A clear word for what people upload by mistake.
+fn check_kind(bytes: &[u8]) -> Result<(), String> {
+    let what = match bytes {
+        [] => "empty",
+        [0x7f, b'E', b'L', b'F', ..] => "an ELF file (a native program, or a compiled artifact)",
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            "a core WebAssembly module; build the function with `semel build`, or run `wasm-tools component new` on it"
+        }
+        [0, b'a', b's', b'm', _, 0, 1, 0, ..] => return Ok(()),
+        [0, b'a', b's', b'm', ..] => "cut off, or WebAssembly of an unknown version",
+        _ => "not WebAssembly",
+    };
+    Err(format!("the component is {what}"))
+}
+
+/// Moves the epoch on, for as long as the engine lives.
+fn tick(wasm: &wasmtime::Engine) -> anyhow::Result<()> {
+    let engine = wasm.weak();
+    std::thread::Builder::new().name("semel-epoch".into()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

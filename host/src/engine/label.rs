@@ -1,0 +1,163 @@
+//! The label of a function: computed from its imports, never declared.
+//!
+//! One table holds every import that a component may have, by exact package, interface and semver line. What is not
+//! in it is refused at deploy, by name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::message::Contract;
+
+/// What an import can do, weakest guarantee last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// No effect, and no information from outside.
+    Inert,
+    /// Information that is equal on every attempt at one message.
+    Pinned,
+    /// Information that may differ between attempts.
+    Varying,
+    /// Committed with the acknowledgement, or not at all.
+    Transactional,
+    /// Cannot be taken back.
+    External,
+}
+
+impl Class {
+    /// The class of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Inert, Self::Pinned, Self::Varying, Self::Transactional, Self::External];
+        all.into_iter().find(|class| class.to_string() == name)
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inert => "inert",
+            Self::Pinned => "pinned",
+            Self::Varying => "varying",
+            Self::Transactional => "transactional",
+            Self::External => "external",
+        })
+    }
+}
+
+/// One import of a component.
+#[derive(Debug, Clone, Serialize)]
+pub struct Import {
+    /// With package and version.
+    pub name: String,
+    /// Its class.
+    pub class: Class,
+}
+
+/// What was found out about a component without running it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Label {
+    /// The strongest class among the imports.
+    pub class: Class,
+    /// In the order of the component.
+    pub imports: Vec<Import>,
+}
+
+/// The table. None is "unknown", and unknown is refused.
+fn class_of(import: &str) -> Option<Class> {
+    let (interface, version) = import.split_once('@')?;
+    let (package, interface) = interface.split_once('/')?;
+    let line = semver_line(version)?;
+    Some(match (package, line, interface) {
+        ("semel:function", (0, 1), "types" | "log") => Class::Inert,
+        ("semel:function", (0, 1), "context") => Class::Pinned,
+        ("semel:function", (0, 1), "delivery") => Class::Varying,
+        ("semel:function", (0, 1), "transaction" | "outbox" | "state" | "deferred-http") => Class::Transactional,
+        _ => return None,
+    })
+}
+
+/// Major and minor number; none for a pre-release, which is compatible with nothing.
+fn semver_line(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+    let line = (parts.next()??, parts.next()??);
+    parts.next()??;
+    parts.next().is_none().then_some(line)
+}
+
+/// Computes the label of a component.
+///
+/// # Errors
+/// Names the first import that is not in the table, is renamed, or is not an interface.
+pub fn label(engine: &Engine, component: &Component) -> Result<Label, String> {
+    let mut imports = Vec::new();
+    for (name, import) in component.component_type().imports(engine) {
+        if import.implements.is_some() || import.external_id.is_some() {
+            return Err(format!("import {name}: renamed imports are refused"));
+        }
+        let ComponentItem::ComponentInstance(_) = &import.ty else {
+            return Err(format!("import {name}: only interfaces may be imported"));
+        };
+        let Some(class) = class_of(name) else {
+            return Err(format!(
+                "import {name} is not known to this version of Semel; a function may import the interfaces of \
+                 semel:function@0.1 (see the folder wit/)"
+            ));
+        };
+        imports.push(Import { name: name.to_owned(), class });
+    }
+    let class = imports.iter().map(|import| import.class).max().unwrap_or(Class::Inert);
+    Ok(Label { class, imports })
+}
+
+/// One row of the guarantee table (README.md).
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Guarantee {
+    /// Which effects.
+    pub effect: &'static str,
+    /// How often they happen.
+    pub happens: &'static str,
+}
+
+/// The guarantee table for a contract; the row for outside effects only where the label has them.
+#[must_use]
+pub fn guarantees(contract: Contract, class: Class) -> Vec<Guarantee> {
+    let (transactional, outside) = match contract {
+        Contract::FinishOnce => ("exactly 1 once the message is completed; 0 before", "1 or more"),
+        Contract::BeginOnce => ("0 or 1, and known", "0 or 1, and if the run broke off: unknown (in-doubt)"),
+    };
+    let mut rows =
+        vec![Guarantee { effect: "transactional effect (SQL, outbox, state, answer)", happens: transactional }];
+    if class == Class::External {
+        rows.push(Guarantee { effect: "outside effect (an HTTP call while running)", happens: outside });
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_exactly_its_own_interfaces() {
+        assert_eq!(class_of("semel:function/transaction@0.1.0"), Some(Class::Transactional));
+        assert_eq!(class_of("semel:function/log@0.1.7"), Some(Class::Inert));
+        for unknown in [
+            "semel:function/transaction",
+            "semel:function/transaction@0.2.0",
+            "semel:function/transaction@0.1.0-rc.1",
+            "semel:function/transaction@0.1",
+            "semel:function/transactions@0.1.0",
+            "semel:functional/log@0.1.0",
+            "wasi:http/outgoing-handler@0.2.12",
+            "log",
+            "",
+        ] {
+            assert_eq!(class_of(unknown), None, "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `context`: facts that are equal on every attempt at one message.
+//!
+//! Randomness and keys are HMAC-SHA-256 of the installation's secret over function name, message id and purpose: not
+//! of the version, so that they survive a redeployment between two attempts.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use sha2::Sha256;
+
+use super::Settings;
+use super::bindings::semel::function::context as wit;
+use crate::clock::Timestamp;
+use crate::engine::label::Class;
+use crate::message::{Contract, Message};
+
+/// Bytes of randomness that one call may ask for.
+const LONGEST_RANDOM: u32 = 4096;
+
+pub(crate) struct Context {
+    settings: Arc<Settings>,
+    function: String,
+    message: String,
+    accepted_at: Timestamp,
+    random: Option<ChaCha20Rng>,
+}
+
+impl Context {
+    pub(crate) fn new(settings: &Arc<Settings>, message: &Message) -> Self {
+        Self {
+            settings: Arc::clone(settings),
+            function: message.function.clone(),
+            message: message.id.clone(),
+            accepted_at: message.accepted_at,
+            random: None,
+        }
+    }
+
+    fn derive(&self, purpose: &str, label: &str) -> [u8; 32] {
+        let mut block = [0; 64]; // HMAC pads a shorter key with zeros to one block of the hash.
+        block[..32].copy_from_slice(&self.settings.secret);
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        for part in [purpose, &self.function, &self.message, label] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl wit::Host for Context {
+    async fn function_name(&mut self) -> wasmtime::Result<String> {
+        Ok(self.function.clone())
+    }
+
+    async fn guarantee(&mut self) -> wasmtime::Result<wit::GuaranteeLevel> {
+        Ok(match (self.settings.manifest.contract, self.settings.class) {
+            (Contract::BeginOnce, _) => wit::GuaranteeLevel::AtMostOnce,
+            (Contract::FinishOnce, Class::External) => wit::GuaranteeLevel::AtLeastOnce,
+            (Contract::FinishOnce, _) => wit::GuaranteeLevel::ExactlyOnce,
+        })
+    }
+
+    async fn logical_time(&mut self) -> wasmtime::Result<i64> {
+        Ok(self.accepted_at.0)
+    }
+
+    async fn idempotency_key(&mut self, label: String) -> wasmtime::Result<String> {
+        Ok(hex::encode(&self.derive("semel idempotency key", &label)[..16]))
+    }
+
+    async fn random(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
+        let seed = self.derive("semel random", "");
+        let mut bytes = vec![0; len.min(LONGEST_RANDOM) as usize];
+        self.random.get_or_insert_with(|| ChaCha20Rng::from_seed(seed)).fill_bytes(&mut bytes);
+        Ok(bytes)
+    }
+}
