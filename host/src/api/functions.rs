@@ -1,0 +1,95 @@
+//! `/v1/functions`: deploy and list.
+
+use axum::Json;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, Part, Problem, document};
+use crate::engine::catalog::{Refusal, Upload};
+use crate::message::Contract;
+
+pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
+    let functions: Vec<Value> = api.catalog.all().iter().map(|function| document::function(function)).collect();
+    Json(json!({ "functions": functions }))
+}
+
+pub(super) async fn show(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
+    let function = api.catalog.get(&name);
+    let function =
+        function.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed")))?;
+    Ok(Json(document::function(&function)))
+}
+
+/// What the query of a deploy may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Options {
+    contract: Option<Contract>,
+    accept_weaker_guarantee: bool,
+}
+
+/// `PUT /v1/functions/{name}`: the parts `manifest`, `component` and `migration` (with file names).
+pub(super) async fn deploy(
+    State(api): State<Api>,
+    Part(name): Part,
+    options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
+    mut request: Request,
+) -> Result<Json<Value>, Problem> {
+    let Query(options) = options.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    DefaultBodyLimit::apply(DefaultBodyLimit::max(api.limits.upload), &mut request);
+    let multipart = Multipart::from_request(request, &api).await;
+    let multipart = multipart
+        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("send multipart/form-data: {}", e.body_text())))?;
+    let mut upload = read(multipart).await?;
+    upload.name = Some(name);
+    upload.contract = options.contract;
+    upload.accept_weaker = options.accept_weaker_guarantee;
+    // A task of its own: a client that goes away must not leave a deploy stored and not activated.
+    let deploy = tokio::spawn(async move { api.catalog.deploy(upload).await });
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the deploy failed; the host's log says why");
+    let deployed = deploy.await.map_err(failed)?.map_err(|refusal| match refusal {
+        Refusal::Invalid(why) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why),
+        Refusal::Store(error) => error.into(),
+    })?;
+    Ok(Json(document::function(&deployed)))
+}
+
+async fn read(mut multipart: Multipart) -> Result<Upload, Problem> {
+    let mut upload = Upload::default();
+    let (mut manifest, mut component) = (None, None);
+    while let Some(field) = multipart.next_field().await.map_err(|e| broken(&e))? {
+        match field.name().unwrap_or_default() {
+            "manifest" => manifest = Some(text(field, "manifest").await?),
+            "component" => component = Some(field.bytes().await.map_err(|e| broken(&e))?.to_vec()),
+            "migration" => {
+                let name = field.file_name().unwrap_or_default().to_owned();
+                if name.is_empty() {
+                    return Err(Problem::new(StatusCode::BAD_REQUEST, "each part `migration` needs a file name"));
+                }
+                upload.migrations.push((name, text(field, "migration").await?));
+            }
+            other => {
+                let what = format!("unknown part `{other}`; there are manifest, component and migration");
+                return Err(Problem::new(StatusCode::BAD_REQUEST, what));
+            }
+        }
+    }
+    let missing = |part: &str| Problem::new(StatusCode::BAD_REQUEST, format!("the part `{part}` is missing"));
+    upload.manifest = manifest.ok_or_else(|| missing("manifest"))?;
+    upload.component = component.ok_or_else(|| missing("component"))?;
+    upload.migrations.sort();
+    Ok(upload)
+}
+
+async fn text(field: Field<'_>, part: &str) -> Result<String, Problem> {
+    let bytes = field.bytes().await.map_err(|e| broken(&e))?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, format!("the part `{part}` is not UTF-8 text")))
+}
+
+fn broken(error: &MultipartError) -> Problem {
+    Problem::new(error.status(), format!("the upload cannot be read: {}", error.body_text()))
+}

@@ -1,0 +1,98 @@
+//! The command line: one verb, one file, one struct, one `execute`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// A line on standard output. Whoever does not read on (`| head`) has what they wanted: then the program ends.
+macro_rules! out {
+    () => { $crate::cli::line(format_args!("")) };
+    ($($line:tt)*) => { $crate::cli::line(format_args!($($line)*)) };
+}
+
+mod bench;
+mod build;
+mod client;
+mod deploy;
+mod doctor;
+mod experiment;
+mod functions;
+mod inspect;
+mod messages;
+mod send;
+mod serve;
+mod table;
+mod trace;
+
+/// Functions whose effects happen once
+#[derive(Debug, Parser)]
+#[command(name = "semel", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Build(build::Build),
+    Deploy(deploy::Deploy),
+    Inspect(inspect::Inspect),
+    Functions(functions::Functions),
+    Send(send::Send),
+    Messages(messages::Messages),
+    Trace(trace::Trace),
+    Doctor(doctor::Doctor),
+    Experiment(experiment::Experiment),
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn line(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+impl Cli {
+    /// Runs the command. The exit code is 0 if it is done and 1 if what was asked for failed (usage errors are 2, and
+    /// end in the parser).
+    pub async fn execute(self) -> ExitCode {
+        match self.command.execute().await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("semel: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl Command {
+    /// Whether what was asked for was done.
+    async fn execute(self) -> anyhow::Result<bool> {
+        match self {
+            Self::Serve(command) => command.execute().await.map(|()| true),
+            Self::Build(command) => command.execute().await.map(|()| true),
+            Self::Deploy(command) => command.execute().await.map(|()| true),
+            Self::Inspect(command) => command.execute().await.map(|()| true),
+            Self::Functions(command) => command.execute().await.map(|()| true),
+            Self::Send(command) => command.execute().await,
+            Self::Messages(command) => command.execute().await.map(|()| true),
+            Self::Trace(command) => command.execute().await.map(|()| true),
+            Self::Doctor(command) => command.execute().await,
+            Self::Experiment(command) => command.execute().await,
+            Self::Bench(command) => command.execute().await.map(|()| true),
+            Self::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "semel", &mut std::io::stdout());
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `semel serve`: the host.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Settings};
+use crate::host;
+
+/// Run a host: accept messages, run functions
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Configuration file [default: semel.toml, if it exists]
+    #[arg(long, env = "SEMEL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Accept messages, but leave running them to others
+    #[arg(long)]
+    no_workers: bool,
+}
+
+impl Serve {
+    pub(crate) async fn execute(self) -> anyhow::Result<()> {
+        let config = Config::load(self.settings, self.config.as_deref())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        };
+        host::serve(config, !self.no_workers, stop).await
+    }
+}

@@ -1,0 +1,137 @@
+//! `semel.toml`, the environment and flags, merged: flags before environment before file before defaults.
+//!
+//! Defaults stand here, once; `semel.example.toml` shows them and is parsed in a test.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::manifest::Bytes;
+
+/// What may be said in `semel.toml`, or by flags and environment over it.
+#[derive(Debug, Clone, Default, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address to listen on [default: 127.0.0.1:7700]
+    #[arg(long, env = "SEMEL_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// The database [default: sqlite://semel.db]
+    #[arg(long, env = "SEMEL_DATABASE", value_name = "URL")]
+    pub database: Option<String>,
+    /// A folder of functions that are deployed at start, each a folder with function.toml
+    #[arg(long, env = "SEMEL_FUNCTIONS", value_name = "DIR")]
+    pub functions: Option<PathBuf>,
+    /// A file that holds the bearer token of /v1; needed to listen on other than loopback
+    #[arg(long, env = "SEMEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Bounds on requests; in the file only.
+    #[arg(skip)]
+    pub limits: Limits,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest message body; 1MiB.
+    pub body: Option<Bytes>,
+    /// Largest deployment; 64MiB.
+    pub upload: Option<Bytes>,
+}
+
+/// The configuration of a host, complete and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its database.
+    pub database: String,
+    /// What it deploys at start.
+    pub functions: Option<PathBuf>,
+    /// The bearer token of `/v1`.
+    pub token: Option<String>,
+    /// Largest message body, in bytes.
+    pub body: usize,
+    /// Largest deployment, in bytes.
+    pub upload: usize,
+}
+
+impl Config {
+    /// Merges flags and environment over the file. Without `file`, `semel.toml` of this folder is read if it exists.
+    ///
+    /// # Errors
+    /// If the file cannot be read, has an unknown key (its line is named), or something does not fit together.
+    pub fn load(flags: Settings, file: Option<&Path>) -> anyhow::Result<Self> {
+        let default = Path::new("semel.toml");
+        let path = file.or_else(|| default.exists().then_some(default));
+        let file = match path {
+            None => Settings::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?
+            }
+        };
+        Self::complete(Settings {
+            listen: flags.listen.or(file.listen),
+            database: flags.database.or(file.database),
+            functions: flags.functions.or(file.functions),
+            token_file: flags.token_file.or(file.token_file),
+            limits: file.limits,
+        })
+    }
+
+    fn complete(settings: Settings) -> anyhow::Result<Self> {
+        let listen = settings.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700));
+        let token = settings.token_file.as_deref().map(read_token).transpose()?;
+        if token.is_none() && !listen.ip().is_loopback() {
+            bail!(
+                "{listen} is reachable from other machines, and /v1 deploys code: give a token with token_file (or \
+                 --token-file), or listen on 127.0.0.1"
+            );
+        }
+        let size =
+            |given: Option<Bytes>, default| given.map_or(default, |b| usize::try_from(b.0).unwrap_or(usize::MAX));
+        Ok(Self {
+            listen,
+            database: settings.database.unwrap_or_else(|| "sqlite://semel.db".into()),
+            functions: settings.functions,
+            token,
+            body: size(settings.limits.body, 1 << 20),
+            upload: size(settings.limits.upload, 64 << 20),
+        })
+    }
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the token in {}", path.display()))?;
+    let token = text.trim();
+    if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("the token in {} must be at least 16 visible ASCII characters", path.display());
+    }
+    Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_complete_and_shows_the_defaults() {
+        let text = include_str!("../../semel.example.toml");
+        let shown = text.lines().map(|line| line.strip_prefix("#! ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
+        let example: Settings = toml::from_str(&shown).expect("every key of the example is known");
+        assert!(example.listen.is_some() && example.database.is_some() && example.functions.is_some());
+        assert!(example.token_file.is_some() && example.limits.body.is_some() && example.limits.upload.is_some());
+        let defaults = Config::complete(Settings::default()).expect("defaults");
+        let example = Config::complete(Settings { token_file: None, functions: None, ..example }).expect("example");
+        assert_eq!(format!("{defaults:?}"), format!("{example:?}"));
+    }
+
+    #[test]
+    fn other_addresses_need_a_token() {
+        let open = Settings { listen: Some("0.0.0.0:1".parse().expect("an address")), ..Settings::default() };
+        assert!(Config::complete(open).expect_err("open to all").to_string().contains("token"));
+    }
+}

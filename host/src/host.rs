@@ -1,0 +1,87 @@
+//! A host, put together: store, engine, catalog, workers and doors, and their end in the other order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api::{self, Api};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::catalog::Catalog;
+use crate::settled::Settled;
+use crate::worker::Worker;
+use crate::{folder, store};
+
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end may take: requests that wait for an answer, then runs, which end by their own timeouts.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Serves until `stop` resolves, then accepts and claims nothing more, lets what runs end, and returns.
+///
+/// # Errors
+/// If the host cannot start. What it does after that is in its log.
+pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let store = store::open(&config.database).await?;
+    let engine = Arc::new(Engine::new()?);
+    let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);
+    if let Some(folder) = &config.functions {
+        deploy_all(&catalog, folder).await?;
+    }
+    let settled = Arc::new(Settled::default());
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let (ask_to_stop, stopping) = watch::channel(false);
+    let compiling = tokio::spawn({
+        let catalog = Arc::clone(&catalog);
+        async move { catalog.compile_all().await }
+    });
+    let worker = workers.then(|| {
+        let worker = Worker::new(Arc::clone(&store), engine, Arc::clone(&catalog), Arc::clone(&settled));
+        tokio::spawn(worker.run(stopping.clone()))
+    });
+    let limits = api::Limits { body: config.body, upload: config.upload, patience: PATIENCE };
+    let token = config.token.map(Arc::from);
+    let router = api::router(Api { store, catalog, settled, limits, stopping: stopping.clone(), token });
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let mut asked = stopping;
+    let doors = tokio::spawn(
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async move {
+                let _ = asked.wait_for(|stop| *stop).await; // An error is an end, too.
+            })
+            .into_future(),
+    );
+    stop.await;
+    tracing::info!("stopping: nothing new is accepted or claimed, what runs may end");
+    let _ = ask_to_stop.send(true);
+    compiling.abort();
+    let drained = tokio::time::timeout(DRAIN, async {
+        if let Some(worker) = worker {
+            worker.await.context("the worker failed")?;
+        }
+        doors.await.context("the doors failed")?.context("the doors failed")
+    });
+    drained.await.unwrap_or_else(|_| {
+        tracing::warn!("what still runs is given up; its effects are rolled back and its messages run again");
+        Ok(())
+    })
+}
+
+/// Deploys each folder in a folder; what is deployed already stays as it is.
+async fn deploy_all(catalog: &Catalog, folder: &Path) -> anyhow::Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    folders.retain(|path| path.join("function.toml").is_file());
+    folders.sort();
+    for path in folders {
+        let function = catalog.deploy(folder::read(&path, None)?).await;
+        let function = function.with_context(|| format!("cannot deploy {}", path.display()))?;
+        tracing::info!(function = function.manifest().name, version = function.version, "deployed");
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Semel: functions whose effects happen once.
+//!
+//! The life of one message, and the module where each step is:
+//!
+//! 1. a request is **accepted** and becomes an event (`api`)
+//! 2. the event is **enqueued** as one message per function, durably, before the 202 ([`store`])
+//! 3. a worker **claims** the message: attempt and fence count up (`worker`)
+//! 4. a begin-once message is marked as **begun** (`worker`)
+//! 5. the component is **invoked** in a fresh sandbox ([`engine`])
+//! 6. it touches the database through the interfaces of `wit/` only (`guest`)
+//! 7. the outcome is **settled** ([`settle`]): effects and acknowledgement in one commit, or nothing of either
+//!
+//! ARCHITECTURE.md walks the same way with the invariants beside it.
+
+pub mod message;
+pub mod clock;
+pub mod manifest;
+
+mod api;
+pub mod store;
+mod worker;
+mod settled;
+pub mod engine;
+mod guest;
+pub mod settle;
+
+pub mod config;
+pub mod folder;
+pub mod host;
+
+mod bench;
+pub mod experiment;
+pub mod cli;

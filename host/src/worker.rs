@@ -1,0 +1,295 @@
+//! The spine: claim → (begin) → invoke → settle, for as long as the host runs.
+//!
+//! Before it: messages wait in [`crate::store`]. It decides nothing: [`crate::engine`] says how a run ended,
+//! [`crate::settle`] what that means, and the store keeps it. A suspect (its last claim ended without a record) runs
+//! with nothing else in flight, so that a message which kills its host takes no neighbour's attempt with it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::engine::catalog::{Catalog, Function};
+use crate::engine::{Engine, Ran, Run};
+use crate::message::{Claim, Claimed, Contract, Outcome, Usage};
+use crate::settle::{Settlement, settle};
+use crate::settled::Settled;
+use crate::store::{self, ClaimRequest, Commit, Failure, Lane, Store};
+
+/// How many messages run at once.
+const SLOTS: usize = 16;
+/// Longest time between two looks at the queue, and between two heartbeats.
+const POLL: Duration = Duration::from_millis(200);
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Everything a run needs, shared by all of them.
+pub(crate) struct Worker {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) settled: Arc<Settled>,
+    /// A fresh random id: nothing is owned by a host's name.
+    pub(crate) host: String,
+    in_flight: Mutex<HashMap<i64, Claim>>,
+    suspects: AtomicBool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        engine: Arc<Engine>,
+        catalog: Arc<Catalog>,
+        settled: Arc<Settled>,
+    ) -> Arc<Self> {
+        let host = hex::encode(rand::random::<[u8; 8]>());
+        let in_flight = Mutex::default();
+        Arc::new(Self { store, engine, catalog, settled, host, in_flight, suspects: AtomicBool::new(true) })
+    }
+
+    /// Works until `stop` says so, then lets what runs end.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let pulse = tokio::spawn(Arc::clone(&self).pulse());
+        let mut running = JoinSet::new();
+        while !*stop.borrow() {
+            while running.try_join_next().is_some() {}
+            // Half of the slots free: claims come in batches, and each batch is one commit.
+            let claimed = if running.len() <= SLOTS / 2 { self.cycle(&mut running).await } else { 0 };
+            if claimed > 0 {
+                continue;
+            }
+            tokio::select! {
+                () = self.store.wait(POLL), if running.len() <= SLOTS / 2 => {}
+                Some(_) = running.join_next() => {}
+                _ = stop.changed() => {}
+            }
+        }
+        while running.join_next().await.is_some() {}
+        pulse.abort(); // Only between two statements' answers: the statements themselves run on the writer.
+    }
+
+    /// One round: claim what is due and start it. Returns how many were claimed.
+    async fn cycle(self: &Arc<Self>, running: &mut JoinSet<()>) -> usize {
+        let suspects = self.suspects.load(Ordering::SeqCst);
+        if suspects && !running.is_empty() {
+            return 0; // A suspect waits until it is alone; nothing new starts before it.
+        }
+        let free = if suspects { 1 } else { SLOTS - running.len() };
+        let functions = self.runnable();
+        if functions.is_empty() {
+            return 0;
+        }
+        let lanes = functions.values().map(|function| self.lane(function)).collect();
+        let limit = u32::try_from(free).unwrap_or(1);
+        let request = ClaimRequest { lanes: shuffled(lanes), limit, suspects, host: self.host.clone() };
+        let claimed = match self.store.claim(request).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::error!(%error, "cannot claim");
+                tokio::time::sleep(POLL).await;
+                return 0;
+            }
+        };
+        if suspects && claimed.is_empty() {
+            self.suspects.store(false, Ordering::SeqCst);
+            return 1; // Look again at once, for the others.
+        }
+        let count = claimed.len();
+        for claimed in claimed {
+            // The version it was claimed for, whatever is deployed in the meantime.
+            let Some(function) = functions.get(&claimed.claim.function).cloned() else { continue };
+            let place = InFlight::enter(self, &claimed.claim);
+            let worker = Arc::clone(self);
+            running.spawn(async move {
+                worker.handle(&function, claimed).await;
+                drop(place);
+            });
+        }
+        count
+    }
+
+    /// Functions that are compiled, by name.
+    fn runnable(&self) -> HashMap<String, Arc<Function>> {
+        let compiled = self.catalog.all().into_iter().filter(|function| function.compiled.get().is_some());
+        compiled.map(|function| (function.manifest().name.clone(), function)).collect()
+    }
+
+    /// How much of a function can be claimed now, within its own concurrency.
+    fn lane(&self, function: &Function) -> Lane {
+        let manifest = function.manifest();
+        let running = self.in_flight().values().filter(|claim| claim.function == manifest.name).count();
+        let most = manifest.flow.concurrency.as_ref().map_or(u32::MAX, |most| *most.get_ref());
+        Lane {
+            function: manifest.name.clone(),
+            version: function.version,
+            contract: manifest.contract,
+            max_attempts: manifest.max_attempts(),
+            lease: manifest.lease(),
+            limit: most.saturating_sub(u32::try_from(running).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Renews the leases of what runs here, and only then frees what nobody renewed.
+    async fn pulse(self: Arc<Self>) {
+        loop {
+            let span = self.beat().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot renew leases or recover");
+                POLL
+            });
+            tokio::time::sleep(span).await;
+        }
+    }
+
+    /// One beat. Returns the time to the next.
+    async fn beat(&self) -> Result<Duration, store::Error> {
+        // Before the claims are looked at: whoever waits for the writer in between cannot make a live claim look ended.
+        let as_of = self.store.now().await?;
+        let claims: Vec<Claim> = self.in_flight().values().cloned().collect();
+        let shortest = claims.iter().map(|claim| claim.lease / 3).min().unwrap_or(PULSE);
+        if !claims.is_empty() {
+            let lost = self.store.heartbeat(claims).await?;
+            if !lost.is_empty() {
+                tracing::debug!(?lost, "claims that no longer hold, or were settled meanwhile");
+            }
+        }
+        let found = self.store.recover(as_of, self.runnable().into_keys().collect()).await?;
+        if found.freed + found.dead + found.in_doubt > 0 {
+            tracing::warn!(found.freed, found.dead, found.in_doubt, "recovered lost claims");
+        }
+        if found.suspects {
+            self.suspects.store(true, Ordering::SeqCst);
+        }
+        Ok(shortest.min(PULSE))
+    }
+
+    /// One message from its claim to its settlement.
+    async fn handle(self: &Arc<Self>, function: &Arc<Function>, Claimed { claim, message }: Claimed) {
+        if claim.contract == Contract::BeginOnce && !self.begin(&claim).await {
+            return; // Not begun, so not started: recovery hands it out again.
+        }
+        let id = message.id.clone();
+        let worker = Arc::clone(self);
+        let (run_claim, run_function) = (claim.clone(), Arc::clone(function));
+        // A task of its own: a panic in the host ends this run, and dropping the session rolls it back.
+        let run = tokio::spawn(async move { worker.invoke(&run_function, run_claim, message).await });
+        let (outcome, usage, session) = match run.await {
+            Ok(Ok(Ran { outcome, usage, session })) => (outcome, usage, Some(session)),
+            Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
+            Err(panic) => (Outcome::HostFailed(format!("the host failed: {panic}")), Usage::default(), None),
+        };
+        let policy = function.manifest().policy();
+        match settle(&outcome, claim.attempt, &policy, rand::random()) {
+            Settlement::Commit => {
+                if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
+                    session.leave(answer, usage.clone());
+                    self.committed(&claim, function, session.commit().await, usage).await;
+                }
+            }
+            settlement => {
+                if let Some(session) = session {
+                    session.rollback().await; // The write lock must be free before the failure is recorded.
+                }
+                self.record(&claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
+            }
+        }
+        self.settled.notify(&id);
+    }
+
+    async fn begin(&self, claim: &Claim) -> bool {
+        match self.store.begin(claim).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(%error, function = claim.function, "cannot mark a message as begun; it does not start");
+                false
+            }
+        }
+    }
+
+    async fn invoke(&self, function: &Function, claim: Claim, message: crate::message::Message) -> Result<Ran, String> {
+        let handler = &function.compiled.get().ok_or("the function is not compiled")?.handler;
+        let started_at = self.store.now().await.map_err(|e| e.to_string())?;
+        let mut session = self.store.session();
+        session.enter(&claim);
+        let run = Run { settings: &function.settings, handler, message: &message, claim: &claim, session };
+        Ok(self.engine.invoke(run, started_at).await)
+    }
+
+    /// After a commit: done, or a failure that says so. Unknown becomes known only by asking the store.
+    async fn committed(&self, claim: &Claim, function: &Function, commit: Commit, usage: Usage) {
+        let mut known = commit;
+        while known == Commit::Unknown {
+            match self.store.resolve(claim).await {
+                Ok(commit) => known = commit,
+                Err(error) => {
+                    tracing::error!(%error, "cannot find out what became of a commit");
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+        }
+        match known {
+            Commit::Committed => {}
+            Commit::Fenced | Commit::Unknown => {
+                tracing::warn!(
+                    function = claim.function,
+                    seq = claim.seq,
+                    "a commit was refused: the claim was taken over"
+                );
+                self.record(claim, "lost-lease", "the claim was taken over before the commit".into(), None, usage)
+                    .await;
+            }
+            Commit::RolledBack => {
+                let outcome = Outcome::Doomed("the database did not take the commit".into());
+                let settlement = settle(&outcome, claim.attempt, &function.manifest().policy(), rand::random());
+                self.record(claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
+            }
+        }
+    }
+
+    async fn record(
+        &self,
+        claim: &Claim,
+        kind: &'static str,
+        message: String,
+        retry_after: Option<Duration>,
+        usage: Usage,
+    ) {
+        let end = Failure { kind, message, retry_after };
+        match self.store.settle(claim, end, usage).await {
+            Ok(true) => {}
+            Ok(false) => tracing::debug!(seq = claim.seq, kind, "somebody else holds the message by now"),
+            Err(error) => tracing::error!(%error, kind, "the end of a run could not be recorded; its lease will end"),
+        }
+    }
+
+    fn in_flight(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Claim>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Another function is first in each round, so that a busy one starves nobody.
+fn shuffled(mut lanes: Vec<Lane>) -> Vec<Lane> {
+    let turn = rand::random_range(0..lanes.len().max(1));
+    lanes.rotate_left(turn);
+    lanes
+}
+
+/// A claim that runs here, and whose lease is renewed for as long as this lives.
+struct InFlight {
+    worker: Arc<Worker>,
+    seq: i64,
+}
+
+impl InFlight {
+    fn enter(worker: &Arc<Worker>, claim: &Claim) -> Self {
+        worker.in_flight().insert(claim.seq, claim.clone());
+        Self { worker: Arc::clone(worker), seq: claim.seq }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.worker.in_flight().remove(&self.seq);
+    }
+}
