@@ -1,0 +1,148 @@
+//! How far a run is: what the senders know, what the host last said, and both once every 100 ms for the plot.
+//!
+//! Senders, killer and observer share one [`Progress`]. Only one of them asks the host at a time, since the host's
+//! own work is what is measured. While the host is down nothing is known of it, and the samples have a gap.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::super::client::{Client, Counts};
+use super::super::report::grouped;
+use super::{FUNCTION, Notify};
+
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+const SAMPLES_PER_NOTICE: u64 = 10;
+/// Longer than any wait of the experiment's own for something to move.
+const STALLED_AFTER: Duration = Duration::from_secs(90);
+
+/// The state of a run, shared by all that take part.
+#[derive(Debug)]
+pub(super) struct Progress {
+    began: Instant,
+    requests: u64,
+    asked: AtomicU64,
+    accepted: AtomicU64,
+    kills: AtomicU64,
+    hits: AtomicU64,
+    host: watch::Sender<Host>,
+}
+
+/// What is known of the host.
+#[derive(Debug, Clone, Copy, Default)]
+struct Host {
+    /// The last counts it gave, also while it is down.
+    counts: Counts,
+    /// It has given counts since it was last killed.
+    up: bool,
+}
+
+/// One point of the plot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    /// Seconds since the first request.
+    pub(super) at: f64,
+    /// Requests that were answered.
+    pub(super) accepted: u64,
+    /// Messages that were completed; nothing while the host is down.
+    pub(super) completed: Option<u64>,
+}
+
+impl Progress {
+    pub(super) fn new(requests: u64) -> Self {
+        Self {
+            began: Instant::now(),
+            requests,
+            asked: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            kills: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            host: watch::Sender::default(),
+        }
+    }
+
+    /// The number of the next request to send, if there is one left.
+    pub(super) fn next_request(&self) -> Option<u64> {
+        Some(self.asked.fetch_add(1, Relaxed)).filter(|number| *number < self.requests)
+    }
+
+    pub(super) fn note_accepted(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn note_kill(&self, hit: bool) {
+        self.kills.fetch_add(1, Relaxed);
+        self.hits.fetch_add(u64::from(hit), Relaxed);
+        self.host.send_modify(|host| host.up = false);
+    }
+
+    /// Asks the host how far it is. A host that does not say in time leaves what is known as it was.
+    pub(super) async fn look(&self, client: &Client, within: Duration) {
+        if let Ok(Ok(counts)) = timeout(within, client.counts(FUNCTION)).await {
+            self.host.send_replace(Host { counts, up: true });
+        }
+    }
+
+    /// What the host last said.
+    pub(super) fn counts(&self) -> Counts {
+        self.host.borrow().counts
+    }
+
+    pub(super) fn hits(&self) -> u64 {
+        self.hits.load(Relaxed)
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn all_accepted(&self) -> bool {
+        self.accepted.load(Relaxed) >= self.requests
+    }
+
+    /// Nothing is left to send, and nothing to do. Old news will do: it cannot become untrue.
+    pub(super) fn is_settled(&self) -> bool {
+        let counts = self.counts();
+        self.all_accepted() && counts.open() == 0 && counts.settled() >= self.requests
+    }
+
+    /// Messages that are not settled yet, accepted or not.
+    pub(super) fn left(&self) -> u64 {
+        self.requests.saturating_sub(self.counts().settled())
+    }
+
+    /// Samples and tells for ever, unless nothing moves any more: then it returns what the matter is.
+    pub(super) async fn watch(&self, samples: &mut Vec<Sample>, notify: Notify<'_>) -> anyhow::Error {
+        let mut ticks = interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut moved = ((0, 0), Instant::now());
+        for n in 0_u64.. {
+            ticks.tick().await;
+            let Host { counts, up } = *self.host.borrow();
+            let accepted = self.accepted.load(Relaxed);
+            samples.push(Sample { at: self.seconds(), accepted, completed: up.then_some(counts.completed) });
+            if n % SAMPLES_PER_NOTICE == 0 {
+                notify(&self.line());
+            }
+            if moved.0 != (accepted, counts.settled()) {
+                moved = ((accepted, counts.settled()), Instant::now());
+            }
+            if moved.1.elapsed() > STALLED_AFTER {
+                break;
+            }
+        }
+        anyhow!("nothing was accepted or settled for {STALLED_AFTER:?} ({})", self.line())
+    }
+
+    fn line(&self) -> String {
+        let (requests, accepted) = (grouped(self.requests), grouped(self.accepted.load(Relaxed)));
+        let (completed, kills) = (grouped(self.counts().completed), self.kills.load(Relaxed));
+        let (seconds, hits) = (self.seconds(), self.hits());
+        format!(
+            "{seconds:>4.0} s  accepted {accepted} of {requests}  completed {completed}  kills {kills}, {hits} hit work"
+        )
+    }
+}
