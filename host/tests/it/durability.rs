@@ -1,0 +1,53 @@
+//! Wall: `synchronous=FULL`. Every 202 and every acknowledgement is on disk before anybody hears of it, so each has a
+//! sync of its own. Counted from outside, by a library that is preloaded into the host (`sync_counter.c`).
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use semel::experiment::host::{HostOptions, HostProcess};
+
+use crate::harness::functions;
+
+const MESSAGES: u64 = 20;
+
+fn syncs(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |file| file.len())
+}
+
+#[tokio::test]
+async fn every_202_and_every_acknowledgement_is_synced() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let library = folder.path().join("sync_counter.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sync_counter.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    assert!(compiled.expect("a C compiler: run .ci/setup").success());
+    let log = folder.path().join("syncs");
+    let options = HostOptions {
+        program: env!("CARGO_BIN_EXE_semel").into(),
+        database: format!("sqlite://{}/test.db", folder.path().display()),
+        folder: folder.path().to_owned(),
+        variables: vec![("LD_PRELOAD".into(), library.into()), ("SYNC_LOG".into(), log.clone().into())],
+    };
+    let host = HostProcess::start(options).await.expect("a host");
+    let client = host.client();
+    client.deploy(&functions().join("sqlshell"), None).await.expect("a deploy");
+    assert!(syncs(&log) > 0, "the counter is not in place");
+
+    // Accepted and nothing else: due in an hour.
+    let script = serde_json::json!({ "statements": [{ "sql": "INSERT INTO scratch (value) VALUES (NULL)" }] });
+    let later = reqwest::Client::new();
+    for key in 0..MESSAGES {
+        let before = syncs(&log);
+        let request = later.post(client.url("/fn/sqlshell").expect("a URL")).header("semel-delay", "1h");
+        let answer = request.header("idempotency-key", key.to_string()).json(&script).send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+        assert!(syncs(&log) > before, "a 202 without a sync before it");
+    }
+    // Accept, claim, acknowledge: three commits one after another.
+    for _ in 0..MESSAGES {
+        let before = syncs(&log);
+        client.call("sqlshell", &script, Duration::from_secs(20)).await.expect("an answer");
+        assert!(syncs(&log) >= before + 3, "an answer before its acknowledgement was synced");
+    }
+}

@@ -1,0 +1,37 @@
+//! The experiments, smaller than `make demo` and `make torture` run them, against real processes and real SIGKILLs.
+
+use semel::experiment::counter::{self, Options};
+use semel::message::Contract;
+
+use crate::harness::functions;
+
+async fn killed_counter(contract: Contract, messages: u64) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let seed = rand::random::<u32>().into();
+    eprintln!("seed {seed}");
+    let options = Options {
+        program: Some(env!("CARGO_BIN_EXE_semel").into()),
+        database: None,
+        seed,
+        out: folder.path().to_owned(),
+        messages,
+        kills: Options::kills_for(messages),
+        functions: functions(),
+        contract,
+        clients: 8,
+    };
+    let report = counter::run(&options, &|line| eprintln!("{line}")).await.expect("an experiment");
+    let mut said = Vec::new();
+    report.print(&mut said).expect("a report");
+    assert!(report.verdict.passed, "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_count_is_exact_however_often_the_host_is_killed() {
+    killed_counter(Contract::FinishOnce, 2_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_begin_once_message_is_never_started_twice() {
+    killed_counter(Contract::BeginOnce, 1_500).await;
+}

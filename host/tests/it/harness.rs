@@ -1,0 +1,461 @@
+//! A host for one test: a folder, a fresh database file, `semel serve` as a process, and functions deployed to it.
+//!
+//! Tests see what a user sees: HTTP, the command line, and a process that can be killed. Two things are seen that a user
+//! does not see: the witness file, to which the host writes each start of a guest, and the database file, read beside
+//! the host. Waiting is polling; its bound is generous and only fails a test.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderValue};
+use semel::engine::catalog::Upload;
+use semel::experiment::host::{HostOptions, HostProcess};
+use semel::folder;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::OnceCell;
+
+/// What is not there after this long never will be.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running host, and all that belongs to it.
+pub(crate) struct Semel {
+    host: HostProcess,
+    http: reqwest::Client,
+    reader: OnceCell<()>,
+    folder: tempfile::TempDir,
+}
+
+impl Semel {
+    /// A host with these functions, as `make guests` laid them out.
+    pub(crate) async fn start(functions: &[&str]) -> Self {
+        Self::start_with(&[], functions).await
+    }
+
+    /// A host with environment variables.
+    pub(crate) async fn start_with(variables: &[(&str, &str)], functions: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let database = format!("sqlite://{}", folder.path().join("test.db").display());
+        let mut options = HostOptions::new(database, folder.path()).expect("options");
+        options.program = PathBuf::from(PROGRAM);
+        options = options.variable("SEMEL_WITNESS", folder.path().join("witness.txt"));
+        for (name, value) in variables {
+            options = options.variable(*name, *value);
+        }
+        let host = HostProcess::start(options).await.expect("a host");
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
+        let semel = Self { host, http, reader: OnceCell::new(), folder };
+        for name in functions {
+            semel.deploy(built(name)).await;
+        }
+        semel
+    }
+
+    /// SIGKILL, and the process is gone.
+    pub(crate) async fn kill(&mut self) {
+        self.host.kill().await.expect("a host that was up");
+    }
+
+    /// SIGTERM, and the process has ended well.
+    pub(crate) async fn stop(&mut self) {
+        let status = self.host.stop().await.expect("a host that drains");
+        assert!(status.success(), "the host ended with {status}: {}", self.log());
+    }
+
+    /// Up again on the same file and the same address.
+    pub(crate) async fn restart(&mut self) {
+        self.host.restart().await.expect("a host that starts again");
+    }
+
+    /// The host again, which must be down: on the same file and address, but started with arguments of a test's own. It
+    /// ends when the process that is returned is dropped or killed.
+    pub(crate) async fn serve(&self, arguments: &[&str]) -> tokio::process::Child {
+        let mut command = tokio::process::Command::new(PROGRAM);
+        command.args(["serve", "--database", self.database(), "--listen", &self.address()]).args(arguments);
+        let log = std::fs::File::options().append(true).open(self.host.log()).expect("the log");
+        command.current_dir(self.folder()).stderr(log).kill_on_drop(true);
+        let child = command.spawn().expect("the program");
+        until("the host", async || self.host.client().is_ready().await.then_some(())).await;
+        child
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.host.address().to_string()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        self.host.database()
+    }
+
+    /// Where this test may leave files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All that the host has said.
+    pub(crate) fn log(&self) -> String {
+        let bytes = std::fs::read(self.host.log()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A request to the host.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Request {
+        let builder = self.http.request(method, format!("{}{path}", self.url()));
+        Request { builder, secret: self.folder().display().to_string() }
+    }
+
+    pub(crate) fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Request {
+        self.request(Method::POST, path).body(body)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path).send().await
+    }
+
+    /// Sends what an HTTP library would not, and reads until the host closes.
+    pub(crate) async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.host.address()).await.expect("a connection");
+        stream.write_all(request).await.expect("a host that reads");
+        stream.shutdown().await.expect("an end of the request");
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        read.expect("an answer").expect("an answer to its end");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Deploys, or fails the test. Returns the function's document.
+    pub(crate) async fn deploy(&self, function: Function) -> Value {
+        let answer = self.try_deploy(function).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    pub(crate) async fn try_deploy(&self, function: Function) -> Answer {
+        let Function { name, upload, query } = function;
+        let Request { builder, secret } =
+            self.request(Method::PUT, &format!("/v1/functions/{name}?{}", query.join("&")));
+        Request { builder: builder.multipart(folder::form(upload)), secret }.send().await
+    }
+
+    /// Sends a message and does not wait for it. Returns its id.
+    pub(crate) async fn send(&self, function: &str, body: &str) -> String {
+        let answer = self.post(&format!("/fn/{function}"), body.to_owned()).send().await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        answer.id()
+    }
+
+    /// Sends a message and waits until it is settled, however it ends.
+    pub(crate) async fn call(&self, function: &str, body: &str) -> Answer {
+        self.post(&format!("/fn/{function}"), body.to_owned()).wait(60).send().await
+    }
+
+    /// The message document.
+    pub(crate) async fn message(&self, id: &str) -> Value {
+        self.get(&format!("/v1/messages/{id}")).await.ok()
+    }
+
+    pub(crate) async fn state(&self, id: &str) -> String {
+        self.message(id).await["state"].as_str().expect("a state").to_owned()
+    }
+
+    /// The message document, once nothing more happens to it by itself.
+    pub(crate) async fn until_settled(&self, id: &str) -> Value {
+        until(&format!("the end of {id}"), async || {
+            let message = self.message(id).await;
+            (message["state"] != "available" && message["state"] != "running").then_some(message)
+        })
+        .await
+    }
+
+    pub(crate) async fn trace(&self, id: &str) -> Value {
+        self.get(&format!("/v1/messages/{id}/trace")).await.ok()
+    }
+
+    /// How each attempt ended, in order.
+    pub(crate) async fn outcomes(&self, id: &str) -> Vec<String> {
+        let trace = self.trace(id).await;
+        let attempts = trace["attempts"].as_array().expect("attempts").iter();
+        attempts.map(|attempt| attempt["outcome"].as_str().expect("an outcome").to_owned()).collect()
+    }
+
+    /// How many messages of a function are in a state.
+    pub(crate) async fn count(&self, function: &str, state: &str) -> u64 {
+        let counts = self.get("/v1/counts").await.ok();
+        counts["functions"][function][state].as_u64().unwrap_or(0)
+    }
+
+    /// The attempts at a message whose guest began to run, from the witness file.
+    pub(crate) fn starts(&self, id: &str) -> Vec<u32> {
+        let witness = std::fs::read_to_string(self.folder().join("witness.txt")).unwrap_or_default();
+        let starts = witness.lines().filter_map(|line| line.split_once(' '));
+        starts.filter(|(message, _)| *message == id).map(|(_, attempt)| attempt.parse().expect("a number")).collect()
+    }
+
+    pub(crate) async fn until_started(&self, id: &str, times: usize) {
+        until(&format!("start {times} of {id}"), async || (self.starts(id).len() >= times).then_some(())).await;
+    }
+
+    /// Rows of the app's tables, read by the guest `sqlshell`.
+    pub(crate) async fn sql(&self, sql: &str) -> Value {
+        self.reader.get_or_init(async || drop(self.deploy(built("sqlshell")).await)).await;
+        let answer = self.call("sqlshell", &json!({ "statements": [{ "sql": sql }] }).to_string()).await;
+        answer.ok()["results"][0]["rows"].take()
+    }
+
+    /// One value from the database file, read beside the host (or after it), the engine's tables included.
+    pub(crate) async fn in_file<T>(&self, sql: &str) -> T
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        let options = SqliteConnectOptions::new().filename(self.folder().join("test.db"));
+        let mut file = options.read_only(true).connect().await.expect("the database file");
+        let value = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut file).await.expect(sql);
+        file.close().await.expect("an end");
+        value
+    }
+
+    /// Runs `semel` against this host.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> Done {
+        self.cli_with(arguments, "").await
+    }
+
+    /// Runs `semel` against this host, with something on its standard input.
+    pub(crate) async fn cli_with(&self, arguments: &[&str], input: &str) -> Done {
+        run(self.folder(), arguments, &[("SEMEL_SERVER", &self.url())], input).await
+    }
+}
+
+impl Drop for Semel {
+    /// Whatever a test does to a host, the host does not panic.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let log = self.log();
+            assert!(!log.contains("panicked"), "the host panicked:\n{log}");
+        }
+    }
+}
+
+/// A request that is not sent yet.
+pub(crate) struct Request {
+    builder: reqwest::RequestBuilder,
+    secret: String,
+}
+
+impl Request {
+    pub(crate) fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        Self { builder: self.builder.body(body), ..self }
+    }
+
+    pub(crate) fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let value = HeaderValue::from_bytes(value.as_ref()).expect("a header value");
+        Self { builder: self.builder.header(name, value), ..self }
+    }
+
+    pub(crate) fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    pub(crate) fn wait(self, seconds: u32) -> Self {
+        self.header("prefer", format!("wait={seconds}"))
+    }
+
+    pub(crate) async fn send(self) -> Answer {
+        let response = self.builder.send().await.expect("a host that answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes().await.expect("an answer to its end").to_vec();
+        Answer { status, headers, body, secret: self.secret }
+    }
+}
+
+/// What the host answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// Where the database is.
+    secret: String,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The JSON of a 200.
+    pub(crate) fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()
+    }
+
+    /// A header, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a text header"))
+    }
+
+    /// The message that it is about: from the header, or from the receipt.
+    pub(crate) fn id(&self) -> String {
+        match self.header("semel-message-id") {
+            "" => self.json()["id"].as_str().expect("an id").to_owned(),
+            id => id.to_owned(),
+        }
+    }
+
+    /// What a refusal says. It is a problem document with this status, and gives nothing of the inside away.
+    pub(crate) fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let document = self.json();
+        assert_eq!(document["status"], status);
+        for inside in ["sqlite", "SQLite", "SELECT", "INSERT", "semel_", "panicked", &self.secret] {
+            assert!(!self.text().contains(inside), "{inside} in {}", self.text());
+        }
+        document["detail"].as_str().expect("a detail").to_owned()
+    }
+}
+
+/// A function to deploy: built by `make guests`, and changed as a test likes.
+#[derive(Clone)]
+pub(crate) struct Function {
+    name: String,
+    upload: Upload,
+    query: Vec<String>,
+}
+
+/// The function as `make guests` laid it out.
+pub(crate) fn built(name: &str) -> Function {
+    let upload = folder::read(&functions().join(name), None)
+        .unwrap_or_else(|error| panic!("the guest {name} is not built, run `make guests` first: {error:#}"));
+    Function { name: name.to_owned(), upload, query: Vec::new() }
+}
+
+/// Where `make guests` puts the functions.
+pub(crate) fn functions() -> PathBuf {
+    let folder = root().join("target/functions");
+    assert!(folder.is_dir(), "there is no {}: run `make guests` first", folder.display());
+    folder
+}
+
+/// The workspace.
+pub(crate) fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("the crate is in the workspace").to_owned()
+}
+
+impl Function {
+    /// Under another name, in an app whose tables are there already.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.upload.migrations.clear();
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// With a part of the manifest replaced.
+    pub(crate) fn with(mut self, from: &str, to: &str) -> Self {
+        assert!(self.upload.manifest.contains(from), "no `{from}` in the manifest of {}", self.name);
+        self.upload.manifest = self.upload.manifest.replace(from, to);
+        self
+    }
+
+    pub(crate) fn component(mut self, component: impl Into<Vec<u8>>) -> Self {
+        self.upload.component = component.into();
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.upload.component
+    }
+
+    /// With one more migration, or another text for one that it has.
+    pub(crate) fn migration(mut self, name: &str, sql: &str) -> Self {
+        self.upload.migrations.retain(|(other, _)| other != name);
+        self.upload.migrations.push((name.to_owned(), sql.to_owned()));
+        self
+    }
+
+    pub(crate) fn contract(self, contract: &str) -> Self {
+        self.option(&format!("contract={contract}"))
+    }
+
+    /// With an option of the deploy, as it stands in the query.
+    pub(crate) fn option(mut self, option: &str) -> Self {
+        self.query.push(option.to_owned());
+        self
+    }
+}
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// What it printed, if it did what was asked for.
+    pub(crate) fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{self:?}");
+        &self.stdout
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(self.ok()).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// What it said on standard error, if it refused with exit code 1 and printed nothing.
+    pub(crate) fn refusal(&self) -> &str {
+        assert_eq!((self.code, self.stdout.as_str()), (1, ""), "{self:?}");
+        &self.stderr
+    }
+}
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_semel");
+
+/// Runs `semel` in a folder, with these variables of its own and none of the developer's.
+pub(crate) async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Done {
+    let mut command = tokio::process::Command::new(PROGRAM);
+    command.args(arguments).current_dir(folder).kill_on_drop(true);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SEMEL_")) {
+        command.env_remove(name);
+    }
+    command.envs(variables.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A program that does not read its input has closed the pipe.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.unwrap_or_else(|_| panic!("semel {arguments:?} does not end")).expect("output");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let code = output.status.code().expect("an end without a signal");
+    let done = Done { code, stdout: text(&output.stdout), stderr: text(&output.stderr) };
+    assert!(!done.stderr.contains("panicked") && !done.stdout.contains("panicked"), "{arguments:?}: {done:?}");
+    done
+}
+
+/// Looks again and again until there is something to see.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,21 @@
+//! All integration tests, in one binary: it links once. Semel at its boundary (HTTP, the command line, processes that
+//! are killed), and the store behind its traits.
+
+mod harness;
+
+mod accept;
+mod outcomes;
+mod calls;
+mod contracts;
+mod waiting;
+mod deploys;
+mod startup;
+mod steering;
+mod commands;
+
+mod store;
+mod walls;
+mod durability;
+mod experiments;
+
+mod tidy;

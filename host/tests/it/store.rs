@@ -1,0 +1,308 @@
+//! What a store promises, asked of it directly: the claims that no request can forge are forged here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use semel::message::{Claim, Claimed, Contract, Event, State, Token, Usage};
+use semel::store::{
+    self, Bounds, ClaimRequest, Commit, Deployment, Enqueued, Failure, Key, Lane, Recovered, Rows, SqlError, Store,
+    Target, Value,
+};
+
+/// A store in a folder of its own, with one function `f` deployed whose app has a table `scratch`.
+struct Bench {
+    store: Arc<dyn Store>,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        let store = store::open(&url).await.expect("a new store");
+        let bench = Self { store, url, folder };
+        bench.store.deploy(deployment("f")).await.expect("a deploy");
+        bench
+    }
+
+    /// What a new host finds after this one was killed.
+    async fn restart(mut self) -> Self {
+        drop(self.store);
+        // The writer's thread ends after its handle; until then the file is held.
+        let until = Instant::now() + Duration::from_secs(20);
+        self.store = loop {
+            match store::open(&self.url).await {
+                Ok(store) => break store,
+                Err(error) if Instant::now() > until => panic!("cannot open the store again: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        self
+    }
+
+    async fn enqueue(&self, id: &str) -> String {
+        let event = Event { id: id.into(), topic: "fn/f".into(), body: b"body".to_vec(), ..Event::default() };
+        match self.store.enqueue(event, Target::Function("f".into()), None).await.expect("a working store") {
+            Enqueued::Accepted(ids) => ids[0].clone(),
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    async fn claim(&self, lane: Lane, suspects: bool) -> Vec<Claimed> {
+        let request = ClaimRequest { lanes: vec![lane], limit: 10, suspects, host: "test".into() };
+        self.store.claim(request).await.expect("a working store")
+    }
+
+    async fn claim_one(&self, lane: Lane) -> Claim {
+        let mut claimed = self.claim(lane, false).await;
+        assert_eq!(claimed.len(), 1);
+        claimed.remove(0).claim
+    }
+
+    async fn recover(&self) -> Result<Recovered, store::Error> {
+        let as_of = self.store.now().await?;
+        self.store.recover(as_of, vec!["f".into()]).await
+    }
+
+    async fn state(&self, id: &str) -> State {
+        self.store.message(id).await.expect("a working store").expect("the message").state
+    }
+
+    /// How a commit ends that wrote a row and acknowledges by this claim.
+    async fn write_and_commit(&self, claim: &Claim) -> Commit {
+        let mut session = self.store.session();
+        session.enter(claim);
+        session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
+        session.leave(None, Usage::default());
+        session.commit().await
+    }
+
+    async fn rows(&self) -> i64 {
+        match self.query("SELECT count(*) FROM scratch").await.expect("a count").rows[0][0] {
+            Value::Int64(count) => count,
+            ref other => panic!("a count is a number: {other:?}"),
+        }
+    }
+
+    async fn query(&self, sql: &str) -> Result<Rows, SqlError> {
+        let mut session = self.store.session();
+        let rows = session.query(sql.into(), vec![], bounds()).await;
+        session.rollback().await;
+        rows
+    }
+}
+
+fn deployment(function: &str) -> Deployment {
+    Deployment {
+        function: function.into(),
+        app: "app".into(),
+        manifest: format!("name = \"{function}\""),
+        contract: Contract::FinishOnce,
+        label: "transactional".into(),
+        digest: "digest".into(),
+        component: b"component".to_vec(),
+        topics: vec!["topic".into()],
+        migrations: vec![("0001_scratch.sql".into(), "CREATE TABLE scratch (id INTEGER)".into())],
+    }
+}
+
+fn lane() -> Lane {
+    Lane {
+        function: "f".into(),
+        version: 1,
+        contract: Contract::FinishOnce,
+        max_attempts: 3,
+        lease: Duration::from_secs(10),
+        limit: 10,
+    }
+}
+
+fn bounds() -> Bounds {
+    Bounds { rows: 100, bytes: 1 << 20, deadline: Instant::now() + Duration::from_secs(10) }
+}
+
+#[tokio::test]
+async fn effects_and_acknowledgement_are_one_commit() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let claim = bench.claim_one(lane()).await;
+    assert_eq!((claim.attempt, claim.fence), (1, 1));
+    assert_eq!(bench.write_and_commit(&claim).await, Commit::Committed);
+    assert_eq!(bench.state(&id).await, State::Completed);
+    assert_eq!(bench.rows().await, 1);
+    assert_eq!(bench.write_and_commit(&claim).await, Commit::Fenced, "a claim acknowledges once");
+    assert_eq!(bench.rows().await, 1);
+}
+
+/// Wall: the fence predicate of the acknowledgement. Token and state are right, only the fence is not.
+#[tokio::test]
+async fn another_fence_commits_nothing() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let claim = bench.claim_one(lane()).await;
+    for fence in [claim.fence - 1, claim.fence + 1] {
+        assert_eq!(bench.write_and_commit(&Claim { fence, ..claim.clone() }).await, Commit::Fenced);
+    }
+    assert_eq!((bench.rows().await, bench.state(&id).await), (0, State::Running));
+}
+
+/// Wall: the token predicate of the acknowledgement. Fence and state are right, only the token is not.
+#[tokio::test]
+async fn another_token_commits_nothing() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let claim = bench.claim_one(lane()).await;
+    let forged = Claim { token: Token::random(), ..claim };
+    assert_eq!(bench.write_and_commit(&forged).await, Commit::Fenced);
+    assert_eq!((bench.rows().await, bench.state(&id).await), (0, State::Running));
+}
+
+/// Wall: the state predicate of the acknowledgement. The lease ended and nobody has claimed again, so fence and token
+/// are still those of the zombie.
+#[tokio::test]
+async fn a_zombie_commits_nothing_even_before_the_next_claim() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let claim = bench.claim_one(Lane { lease: Duration::from_millis(20), ..lane() }).await;
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    let recovered = bench.recover().await.expect("recovery");
+    assert_eq!(recovered, Recovered { freed: 1, dead: 0, in_doubt: 0, suspects: true });
+    assert_eq!(bench.write_and_commit(&claim).await, Commit::Fenced);
+    assert_eq!((bench.rows().await, bench.state(&id).await), (0, State::Available));
+    assert_eq!(bench.store.resolve(&claim).await.expect("an answer"), Commit::Fenced);
+}
+
+#[tokio::test]
+async fn a_heartbeat_keeps_a_claim_and_tells_who_lost_it() {
+    let bench = Bench::new().await;
+    bench.enqueue("one").await;
+    let short = Lane { lease: Duration::from_millis(300), ..lane() };
+    let claim = bench.claim_one(short).await;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(bench.store.heartbeat(vec![claim.clone()]).await.expect("a heartbeat"), Vec::<i64>::new());
+        assert_eq!(bench.recover().await.expect("recovery").freed, 0, "a live claim is never freed");
+    }
+    let forged = Claim { fence: claim.fence + 1, ..claim.clone() };
+    assert_eq!(bench.store.heartbeat(vec![forged]).await.expect("a heartbeat"), vec![claim.seq]);
+}
+
+/// A restarted host goes on where the killed one was, long before any lease ends, and its attempts are counted.
+#[tokio::test]
+async fn a_new_epoch_frees_old_claims_at_once_until_they_are_dead() {
+    let mut bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    for attempt in 1..=3 {
+        let mut claimed = bench.claim(lane(), attempt > 1).await;
+        assert_eq!(claimed.len(), 1, "attempt {attempt}");
+        assert_eq!(claimed.remove(0).claim.attempt, attempt);
+        bench = bench.restart().await;
+        bench.recover().await.expect("recovery");
+    }
+    let record = bench.store.message(&id).await.expect("a working store").expect("the message");
+    assert_eq!((record.state, record.attempt), (State::Dead, 3));
+    assert_eq!(record.last_error.expect("a reason").0, "host-lost");
+    let outcomes: Vec<_> = bench.store.attempts(&id).await.expect("attempts").into_iter().map(|a| a.outcome).collect();
+    assert_eq!(outcomes, ["host-lost"; 3]);
+}
+
+#[tokio::test]
+async fn a_suspect_is_claimed_only_as_one() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("suspect").await;
+    bench.claim_one(lane()).await;
+    let bench = bench.restart().await;
+    bench.recover().await.expect("recovery");
+    bench.enqueue("innocent").await;
+    let others = bench.claim(lane(), false).await;
+    assert_eq!(others.len(), 1, "only the message that was never lost");
+    assert_ne!(others[0].message.id, id);
+    let suspects = bench.claim(lane(), true).await;
+    assert_eq!(suspects.iter().map(|claimed| &claimed.message.id).collect::<Vec<_>>(), [&id]);
+    // Its end is on record now, so it is no suspect any more.
+    let end = Failure { kind: "failed", message: "test".into(), retry_after: Some(Duration::ZERO) };
+    assert!(bench.store.settle(&suspects[0].claim, end, Usage::default()).await.expect("a working store"));
+    assert_eq!(bench.claim(lane(), false).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost() {
+    let bench = Bench::new().await;
+    let begun = bench.enqueue("begun").await;
+    let claim = bench.claim_one(Lane { contract: Contract::BeginOnce, ..lane() }).await;
+    let waiting = bench.enqueue("claimed, not begun").await;
+    bench.claim_one(Lane { contract: Contract::BeginOnce, ..lane() }).await;
+    assert!(!bench.store.begin(&Claim { fence: claim.fence + 1, ..claim.clone() }).await.expect("an answer"));
+    assert!(!bench.store.begin(&Claim { token: Token::random(), ..claim.clone() }).await.expect("an answer"));
+    assert!(bench.store.begin(&claim).await.expect("an answer"));
+    assert!(!bench.store.begin(&claim).await.expect("an answer"), "begun twice");
+    let bench = bench.restart().await;
+    let recovered = bench.recover().await.expect("recovery");
+    assert_eq!((recovered.freed, recovered.dead, recovered.in_doubt), (1, 0, 1));
+    assert_eq!(bench.state(&begun).await, State::InDoubt);
+    assert_eq!(bench.state(&waiting).await, State::Available);
+    assert_eq!(bench.write_and_commit(&claim).await, Commit::Fenced, "an in-doubt message has no effects");
+    assert_eq!(bench.rows().await, 0);
+}
+
+#[tokio::test]
+async fn a_key_makes_one_message_until_it_expires() {
+    let bench = Bench::new().await;
+    let send = |id: &str, fingerprint: &[u8], window: Option<Duration>| {
+        let event = Event { id: id.into(), topic: "fn/f".into(), ..Event::default() };
+        let key = Key { key: "key".into(), fingerprint: fingerprint.to_vec(), window };
+        let store = Arc::clone(&bench.store);
+        async move { store.enqueue(event, Target::Function("f".into()), Some(key)).await.expect("a working store") }
+    };
+    let short = Some(Duration::from_millis(50));
+    let Enqueued::Accepted(ids) = send("one", b"same", short).await else { panic!("not accepted") };
+    assert_eq!(send("two", b"same", short).await, Enqueued::Duplicate(ids[0].clone()));
+    assert_eq!(send("three", b"other", short).await, Enqueued::KeyReused);
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let Enqueued::Accepted(later) = send("four", b"other", None).await else { panic!("the window is over") };
+    assert_ne!(later, ids);
+    assert_eq!(send("five", b"other", None).await, Enqueued::Duplicate(later[0].clone()));
+    let counts = bench.store.counts().await.expect("counts");
+    assert_eq!(counts[0].available, 2, "one message per accepted send");
+}
+
+#[tokio::test]
+async fn an_event_fans_out_to_every_subscriber_and_to_nobody_else() {
+    let bench = Bench::new().await;
+    bench.store.deploy(Deployment { migrations: vec![], ..deployment("g") }).await.expect("a second subscriber");
+    let other = Deployment { topics: vec!["other".into()], migrations: vec![], ..deployment("h") };
+    bench.store.deploy(other).await.expect("no subscriber");
+    let event = |topic: &str| Event { id: format!("event {topic}"), topic: topic.into(), ..Event::default() };
+    let sent = bench.store.enqueue(event("topic"), Target::Subscribers, None).await.expect("a working store");
+    let Enqueued::Accepted(ids) = sent else { panic!("not accepted: {sent:?}") };
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1], "a message per function");
+    let nobody = bench.store.enqueue(event("nobody's"), Target::Subscribers, None).await.expect("a working store");
+    assert_eq!(nobody, Enqueued::NoTarget);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_leaves_nothing_and_blocks_nobody() {
+    let bench = Bench::new().await;
+    let mut session = bench.store.session();
+    session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
+    drop(session);
+    assert_eq!(bench.rows().await, 0);
+    assert!(bench.folder.path().join("test.db").exists());
+}
+
+#[tokio::test]
+async fn a_message_is_claimed_in_the_order_of_priority_and_acceptance() {
+    let bench = Bench::new().await;
+    for (id, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
+        let event = Event { id: id.into(), topic: "fn/f".into(), priority, body: id.into(), ..Event::default() };
+        bench.store.enqueue(event, Target::Function("f".into()), None).await.expect("a working store");
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let claimed = bench.claim(Lane { limit: 1, ..lane() }, false).await;
+        order.push(String::from_utf8(claimed[0].message.body.clone()).expect("text"));
+    }
+    assert_eq!(order, ["b", "d", "a", "c"]);
+}

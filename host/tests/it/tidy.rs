@@ -1,0 +1,269 @@
+//! The house rules that can be read off the text: who may use whom, how long things are, and
+//! which files come in pairs. A rule that is broken names the file and the line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::harness::root;
+
+const LONGEST_FUNCTION: usize = 70;
+const LONGEST_FILE: usize = 400;
+/// Files that may be longer, and why.
+const LONG_FILES: [(&str, &str); 0] = [];
+/// Functions that may be longer, and why.
+const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
+
+/// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
+const LAYERS: [(&str, &[&str]); 18] = [
+    ("clock", &[]),
+    ("message", &["clock"]),
+    ("manifest", &["clock", "message"]),
+    ("settle", &["message", "manifest"]),
+    ("settled", &[]),
+    ("store", &["clock", "message"]),
+    ("guest", &["clock", "message", "manifest", "store", "engine"]),
+    ("engine", &["clock", "message", "manifest", "store", "guest"]),
+    ("worker", &["clock", "message", "manifest", "store", "engine", "settle", "settled"]),
+    ("api", &["clock", "message", "manifest", "store", "engine", "settled"]),
+    ("config", &["manifest"]),
+    ("folder", &["engine", "manifest"]),
+    ("host", &["api", "config", "engine", "folder", "settled", "store", "worker"]),
+    ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "worker"]),
+    ("experiment", &["clock", "folder", "message", "store"]),
+    ("cli", &["api", "bench", "config", "engine", "experiment", "folder", "host", "manifest", "message", "store"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+/// A source file of the host.
+struct Source {
+    /// From `host/src`, with `/`.
+    name: String,
+    /// Without the unit tests at its end.
+    code: String,
+}
+
+impl Source {
+    fn all() -> Vec<Self> {
+        let src = root().join("host/src");
+        let files = files(&src, "rs").into_iter().map(|path| {
+            let name = path.strip_prefix(&src).expect("a path in it").to_string_lossy().into_owned();
+            let code = read(&path).split("\n#[cfg(test)]\n").next().unwrap_or_default().to_owned();
+            Self { name, code }
+        });
+        files.collect()
+    }
+
+    /// The module of the crate to which it belongs.
+    fn module(&self) -> &str {
+        let top = self.name.split('/').next().unwrap_or_default();
+        top.trim_end_matches(".rs")
+    }
+
+    /// Number and text of each line that is no comment.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.code.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// The modules of the crate that a line names: `crate::a::b`, `crate::{a, b::c}`.
+    fn uses(line: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        for (_, rest) in line.match_indices("crate::").map(|(at, word)| line.split_at(at + word.len())) {
+            let listed = rest.strip_prefix('{').unwrap_or(rest);
+            let end = if listed == rest { listed.find([':', ';', ',', ')', '>']) } else { listed.find('}') };
+            let names = listed[..end.unwrap_or(listed.len())].split(',');
+            found.extend(names.map(|name| name.trim().split("::").next().unwrap_or_default()));
+        }
+        found
+    }
+
+    /// Line, name and length of each function, by the indentation that rustfmt gives its last brace.
+    fn functions(&self) -> Vec<(usize, &str, usize)> {
+        let lines: Vec<&str> = self.code.lines().collect();
+        let mut found = Vec::new();
+        for (start, line) in lines.iter().enumerate() {
+            let text = line.trim_start();
+            let before = text.split("fn ").next().unwrap_or_default();
+            let words = ["pub", "async", "const", "unsafe", "extern", "\"C\"", "pub(crate)", "pub(super)"];
+            if !text.contains("fn ") || !before.split_whitespace().all(|word| words.contains(&word)) {
+                continue;
+            }
+            let name = text[before.len() + 3..].split(['(', '<']).next().unwrap_or_default();
+            let last = format!("{}}}", &line[..line.len() - text.len()]);
+            let length = lines[start..].iter().position(|line| *line == last).unwrap_or(0) + 1;
+            let one_line = line.ends_with(['}', ';']);
+            found.push((start + 1, name, if one_line { 1 } else { length }));
+        }
+        found
+    }
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().expect("a name").to_string_lossy().into_owned()
+}
+
+/// All violations at once: who mends one wants to see the others.
+#[track_caller]
+fn none(broken: Vec<String>) {
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let layers = BTreeMap::from(LAYERS);
+    let mut broken = Vec::new();
+    for source in Source::all() {
+        let module = source.module();
+        let Some(below) = layers.get(module) else {
+            broken.push(format!("{}: the module `{module}` has no place in LAYERS", source.name));
+            continue;
+        };
+        for (number, line) in source.lines() {
+            for used in Source::uses(line).into_iter().filter(|used| *used != module && !below.contains(used)) {
+                broken.push(format!("host/src/{}:{number}: `{module}` may not use `{used}`", source.name));
+            }
+        }
+    }
+    none(broken);
+}
+
+#[test]
+fn files_and_functions_are_the_size_of_a_thought() {
+    let allowed = |list: &[(&str, &str)], name: &str| list.iter().any(|(long, _)| *long == name);
+    let mut broken = Vec::new();
+    for source in Source::all() {
+        let length = source.code.lines().count();
+        if length > LONGEST_FILE && !allowed(&LONG_FILES, &source.name) {
+            broken.push(format!("host/src/{}: {length} lines", source.name));
+        }
+        for (number, name, length) in source.functions() {
+            if length > LONGEST_FUNCTION && !allowed(&LONG_FUNCTIONS, name) {
+                broken.push(format!("host/src/{}:{number}: fn {name} has {length} lines", source.name));
+            }
+        }
+    }
+    none(broken);
+}
+
+/// Above the store nobody knows which database there is.
+#[test]
+fn databases_are_named_in_the_store_alone() {
+    let default_url = ["config.rs", "bench.rs", "experiment/counter.rs"];
+    let mut broken = Vec::new();
+    for source in Source::all().into_iter().filter(|source| source.module() != "store") {
+        for (number, line) in source.code.lines().enumerate() {
+            let named =
+                ["sqlite", "postgres", "mysql", "mariadb"].iter().any(|word| line.to_lowercase().contains(word));
+            if named && !default_url.contains(&source.name.as_str()) {
+                broken.push(format!("host/src/{}:{}: {}", source.name, number + 1, line.trim()));
+            }
+        }
+    }
+    none(broken);
+}
+
+#[test]
+fn no_leftovers() {
+    let mut broken = Vec::new();
+    for source in Source::all() {
+        let mut words = vec!["todo!", "unimplemented!", "dbg!", "#[allow(", "#![allow("];
+        if source.module() != "cli" {
+            words.extend(["println!", "print!"]); // Standard output and standard error both.
+        }
+        if !source.code.starts_with("//!") {
+            broken.push(format!("host/src/{}: it does not begin with what it is (//!)", source.name));
+        }
+        for (number, line) in source.lines() {
+            for word in words.iter().filter(|word| line.contains(**word)) {
+                broken.push(format!("host/src/{}:{number}: {word}", source.name));
+            }
+        }
+    }
+    none(broken);
+}
+
+#[test]
+fn every_interface_has_its_file() {
+    let interfaces: BTreeSet<String> = files(&root().join("wit"), "wit").iter().map(|path| stem(path)).collect();
+    let implemented: BTreeSet<String> =
+        files(&root().join("host/src/guest"), "rs").iter().map(|path| stem(path).replace('_', "-")).collect();
+    let without = ["types", "handler", "worlds"].map(str::to_owned).into();
+    let helpers = ["bindings", "value"].map(str::to_owned).into();
+    let expected: BTreeSet<String> = &interfaces - &without;
+    assert_eq!(expected, &implemented - &helpers, "wit/*.wit and host/src/guest/*.rs");
+}
+
+#[test]
+fn every_sql_file_is_used_once_and_says_what_it_does() {
+    let store = root().join("host/src/store");
+    let code: String = files(&store, "rs").iter().map(|path| read(path)).collect();
+    let mut broken = Vec::new();
+    for path in files(&store, "sql") {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let used = code.matches(&format!("include_str!(\"{name}\")")).count();
+        if used != 1 {
+            broken.push(format!("{name} is included {used} times"));
+        }
+        let text = read(&path);
+        if !text.starts_with("-- ") && text.lines().count() > 3 {
+            broken.push(format!("{name} is long and does not begin with a comment"));
+        }
+    }
+    for migration in files(&root().join("migrations"), "sql") {
+        let name = migration.strip_prefix(root()).expect("a path in it").to_string_lossy().into_owned();
+        if code.matches(&format!("{name}\")")).count() != 1 {
+            broken.push(format!("{name} is not included once"));
+        }
+    }
+    none(broken);
+}
+
+#[test]
+fn every_guest_is_in_a_test_and_in_the_readme() {
+    let tests = root().join("host/tests/it");
+    let tests: String =
+        files(&tests, "rs").iter().filter(|path| !path.ends_with("tidy.rs")).map(|path| read(path)).collect();
+    let readme = read(&root().join("guests/README.md"));
+    let mut broken = Vec::new();
+    for entry in fs::read_dir(root().join("guests")).expect("the guests") {
+        let path = entry.expect("an entry").path();
+        let name = stem(&path);
+        if path.is_dir() && !tests.contains(&format!("\"{name}\"")) {
+            broken.push(format!("guests/{name} is in no test"));
+        }
+        if path.is_dir() && !readme.contains(&format!("[{name}]({name}/")) {
+            broken.push(format!("guests/{name} is not in guests/README.md"));
+        }
+    }
+    none(broken);
+}
+
+/// Every test file of this binary is one that `main.rs` knows.
+#[test]
+fn every_test_file_is_run() {
+    let main = read(&root().join("host/tests/it/main.rs"));
+    let files = files(&root().join("host/tests/it"), "rs");
+    let forgotten =
+        files.iter().map(|path| stem(path)).filter(|name| name != "main" && !main.contains(&format!("mod {name};")));
+    none(forgotten.map(|name| format!("host/tests/it/{name}.rs")).collect());
+}
