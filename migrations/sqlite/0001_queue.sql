@@ -130,6 +130,7 @@ CREATE TABLE semel_versions (
 
 CREATE TABLE semel_functions (
     name   TEXT PRIMARY KEY,
+    app    TEXT    NOT NULL,
     active INTEGER NOT NULL
 );
 

@@ -201,6 +201,16 @@ async fn a_migration_is_applied_once() {
     assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_app_migrations WHERE function = 'counter'").await, 2);
 }
 
+/// All functions of a file see the same tables, so two apps in one would see each other's.
+#[tokio::test]
+async fn a_file_holds_one_app() {
+    let semel = Semel::start(&["counter"]).await;
+    let other = built("counter").named("other").with("[trigger]", "app = \"shop\"\n\n[trigger]").with("/count/", "/c/");
+    let refused = semel.try_deploy(other).await.problem(422);
+    assert!(refused.contains("shop") && refused.contains("one"), "{refused}");
+    assert_eq!(semel.call("counter", "still").await.status, 200);
+}
+
 #[tokio::test]
 async fn the_same_deploy_is_the_same_version_also_after_a_restart() {
     let mut semel = Semel::start(&["counter"]).await;

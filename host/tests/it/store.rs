@@ -293,6 +293,15 @@ async fn a_transaction_that_is_dropped_leaves_nothing_and_blocks_nobody() {
 }
 
 #[tokio::test]
+async fn a_commit_that_acknowledges_nothing_commits_nothing() {
+    let bench = Bench::new().await;
+    let mut session = bench.store.session();
+    session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
+    assert_eq!(session.commit().await, Commit::RolledBack);
+    assert_eq!(bench.rows().await, 0);
+}
+
+#[tokio::test]
 async fn a_message_is_claimed_in_the_order_of_priority_and_acceptance() {
     let bench = Bench::new().await;
     for (id, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::message::Contract;
 use crate::store::{Catalog, Deployment, FunctionRecord, VersionRecord};
 
+const OTHER_APP: &str = include_str!("deploy_other_app.sql");
 const SAME: &str = include_str!("deploy_same.sql");
 const COMPONENT: &str = include_str!("deploy_component.sql");
 const VERSION: &str = include_str!("deploy_version.sql");
@@ -72,6 +73,14 @@ impl Catalog for Sqlite {
 }
 
 async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<i64, Error> {
+    let other = sqlx::query_scalar(OTHER_APP).bind(&deployment.function).bind(&deployment.app);
+    if let Some(other) = other.fetch_optional(&mut connection.sql).await.map_err(classify)? {
+        let (other, app): (String, _) = (other, &deployment.app);
+        return Err(Error::Refused(format!(
+            "app = \"{app}\": the database of this host holds the app \"{other}\", and can hold one; deploy to a host with \
+             another database, or use the same app"
+        )));
+    }
     for (name, text) in &deployment.migrations {
         apply_migration(connection, deployment, name, text).await?;
     }
@@ -95,7 +104,13 @@ async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<
         .bind(&deployment.label)
         .bind(now.0);
     let version: i64 = version.fetch_one(&mut connection.sql).await.map_err(classify)?;
-    sqlx::query(ACTIVATE).bind(function).bind(version).execute(&mut connection.sql).await.map_err(classify)?;
+    sqlx::query(ACTIVATE)
+        .bind(function)
+        .bind(&deployment.app)
+        .bind(version)
+        .execute(&mut connection.sql)
+        .await
+        .map_err(classify)?;
     sqlx::query(UNSUBSCRIBE).bind(function).execute(&mut connection.sql).await.map_err(classify)?;
     for topic in &deployment.topics {
         sqlx::query(SUBSCRIBE).bind(topic).bind(function).execute(&mut connection.sql).await.map_err(classify)?;

@@ -265,7 +265,7 @@ impl Session for SqliteSession {
 /// Acknowledges and commits: the only place where a guest's effects become visible.
 async fn commit(connection: &mut Connection, left: &[Left]) -> Commit {
     connection.take_over().await;
-    if connection.ensure_in_transaction().await.is_err() {
+    if left.is_empty() || connection.ensure_in_transaction().await.is_err() {
         return Commit::RolledBack;
     }
     match acknowledge(connection, left).await {
