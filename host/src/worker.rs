@@ -147,21 +147,24 @@ impl Worker {
         // Before the claims are looked at: whoever waits for the writer in between cannot make a live claim look ended.
         let as_of = self.store.now().await?;
         let claims: Vec<Claim> = self.in_flight().values().cloned().collect();
-        let shortest = claims.iter().map(|claim| claim.lease / 3).min().unwrap_or(PULSE);
+        let functions = self.runnable();
+        // Also of what may be claimed before the next beat.
+        let leases = claims.iter().map(|claim| claim.lease).chain(functions.values().map(|f| f.manifest().lease()));
+        let next = leases.min().map_or(PULSE, |lease| lease / 3).min(PULSE);
         if !claims.is_empty() {
             let lost = self.store.heartbeat(claims).await?;
             if !lost.is_empty() {
                 tracing::debug!(?lost, "claims that no longer hold, or were settled meanwhile");
             }
         }
-        let found = self.store.recover(as_of, self.runnable().into_keys().collect()).await?;
+        let found = self.store.recover(as_of, functions.into_keys().collect()).await?;
         if found.freed + found.dead + found.in_doubt > 0 {
             tracing::warn!(found.freed, found.dead, found.in_doubt, "recovered lost claims");
         }
         if found.suspects {
             self.suspects.store(true, Ordering::SeqCst);
         }
-        Ok(shortest.min(PULSE))
+        Ok(next)
     }
 
     /// One message from its claim to its settlement.
