@@ -118,11 +118,20 @@ pub(crate) struct Problem {
     /// The message that it is about.
     id: Option<String>,
     retry_after: Option<u32>,
+    /// Methods that the path has.
+    allow: Option<String>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), id: None, retry_after: None }
+        Self { status, detail: detail.into(), id: None, retry_after: None, allow: None }
+    }
+
+    /// 405, with the methods that there are.
+    pub(crate) fn other_method(methods: &[String]) -> Self {
+        let allow = methods.join(", ");
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path has the methods {allow}"));
+        Self { allow: Some(allow), ..problem }
     }
 
     pub(crate) fn about(mut self, id: &str) -> Self {
@@ -144,6 +153,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(allow) = self.allow.and_then(|allow| header::HeaderValue::try_from(allow).ok()) {
+            headers.insert(header::ALLOW, allow);
         }
         if let Some(id) = self.id.and_then(|id| header::HeaderValue::try_from(id).ok()) {
             headers.insert("semel-message-id", id);

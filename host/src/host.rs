@@ -18,8 +18,10 @@ use crate::{folder, store};
 
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the end may take: requests that wait for an answer, then runs, which end by their own timeouts.
+/// How long runs may take to end, which they do by their own timeouts.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long requests may take to be answered after that.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Serves until `stop` resolves, then accepts and claims nothing more, lets what runs end, and returns.
 ///
@@ -60,16 +62,18 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     tracing::info!("stopping: nothing new is accepted or claimed, what runs may end");
     let _ = ask_to_stop.send(true);
     compiling.abort();
-    let drained = tokio::time::timeout(DRAIN, async {
-        if let Some(worker) = worker {
-            worker.await.context("the worker failed")?;
+    if let Some(worker) = worker {
+        match tokio::time::timeout(DRAIN, worker).await {
+            Ok(ended) => ended.context("the worker failed")?,
+            Err(_) => {
+                tracing::warn!("what still runs is given up; its effects are rolled back and its messages run again")
+            }
         }
-        doors.await.context("the doors failed")?.context("the doors failed")
-    });
-    drained.await.unwrap_or_else(|_| {
-        tracing::warn!("what still runs is given up; its effects are rolled back and its messages run again");
-        Ok(())
-    })
+    }
+    match tokio::time::timeout(LAST_ANSWERS, doors).await {
+        Ok(ended) => ended.context("the doors failed")?.context("the doors failed"),
+        Err(_) => Ok(()), // Connections on which nobody says anything.
+    }
 }
 
 /// Deploys each folder in a folder; what is deployed already stays as it is.

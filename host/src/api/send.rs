@@ -31,7 +31,7 @@ pub(super) async fn to_function(
     request: Request,
 ) -> Result<Response, Problem> {
     if request.method() != Method::POST {
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "send a message with POST"));
+        return Err(Problem::other_method(&["POST".to_owned()]));
     }
     accept(&api, &name, Vec::new(), request).await
 }
@@ -45,10 +45,7 @@ pub(super) async fn to_route(State(api): State<Api>, request: Request) -> Result
             headers.extend(query(request.uri()));
             accept(&api, &name, headers, request).await
         }
-        Routed::OtherMethods(methods) => Err(Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!("this path has the methods {}", methods.join(", ")),
-        )),
+        Routed::OtherMethods(methods) => Err(Problem::other_method(&methods)),
         Routed::Nowhere => {
             Err(Problem::new(StatusCode::NOT_FOUND, format!("no function has a route for {}", request.uri().path())))
         }
@@ -60,7 +57,8 @@ fn query(uri: &Uri) -> Vec<Header> {
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (format!("semel-query-{}", percent_decode(name)), percent_decode(&value.replace('+', " ")))
+            let decode = |text: &str| percent_decode(&text.replace('+', " "));
+            (format!("semel-query-{}", decode(name)), decode(value))
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Notify;
 
 use super::Error;
@@ -61,7 +61,6 @@ impl Sqlite {
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5))
         .optimize_on_close(false, None)
@@ -83,13 +82,14 @@ fn canonical(path: &Path) -> Result<PathBuf, Error> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(Error::Refused("the database must be a file: write sqlite://PATH".into()));
     }
-    let found = path.canonicalize().or_else(|_| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
-        Ok(folder.canonicalize()?.join(name))
-    });
+    // Made first, if it is not there: a link to nothing has no other name yet.
+    let made = File::options().append(true).create(true).open(path).map(drop);
+    let found = match made {
+        Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => Err(e),
+        _ => path.canonicalize(), // One that may only be read is refused later, by its lock.
+    };
     found.map_err(|e: std::io::Error| {
-        Error::Refused(format!("cannot open {} ({e}); the database's folder must exist", path.display()))
+        Error::Refused(format!("cannot open {} ({e}); it must be a SQLite database of Semel or not be there yet, and its folder must exist", path.display()))
     })
 }
 

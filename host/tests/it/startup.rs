@@ -173,3 +173,18 @@ async fn flags_come_before_variables_before_the_file() {
     assert!(serve(folder.path(), &[], &variable).await.refusal().contains("192.0.2.2:2"));
     assert!(serve(folder.path(), &["--listen", "192.0.2.3:3"], &variable).await.refusal().contains("192.0.2.3:3"));
 }
+
+/// A link to a file that is not there yet is a second name for one file, not a second file.
+#[tokio::test]
+async fn a_file_has_one_host_whatever_links_lead_to_it() {
+    let semel = Semel::start(&[]).await;
+    let path = semel.database().trim_start_matches("sqlite://").to_owned();
+    let link = semel.folder().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    refuses_database(semel.folder(), &format!("sqlite://{}", link.display()), &["held by another host"]).await;
+    let (real, dangling) = (semel.folder().join("real.db"), semel.folder().join("dangling.db"));
+    std::os::unix::fs::symlink(&real, &dangling).expect("a link");
+    let first = semel::store::open(&format!("sqlite://{}", dangling.display())).await.expect("a new store");
+    refuses_database(semel.folder(), &format!("sqlite://{}", real.display()), &["held by another host"]).await;
+    drop(first);
+}

@@ -8,7 +8,7 @@ use sqlx::{Executor, Row};
 
 use super::connection::Connection;
 use super::walls::Mode;
-use super::{Error, Sqlite, classify};
+use super::{Error, Sqlite, classify, gate};
 use crate::clock::Timestamp;
 use crate::message::Contract;
 use crate::store::{Catalog, Deployment, FunctionRecord, VersionRecord};
@@ -138,6 +138,7 @@ async fn apply_migration(connection: &mut Connection, of: &Deployment, name: &st
              one as it was, and give a new migration a name of its own with a higher number"
         )));
     }
+    gate::check_text(text).map_err(&refused)?;
     // The authorizer lets pass tables, indexes and data of the app, and nothing else.
     let before = engine_schema(connection).await?;
     connection.walls.set_deadline(Some(Instant::now() + LONGEST_MIGRATION));
@@ -156,9 +157,7 @@ async fn apply_migration(connection: &mut Connection, of: &Deployment, name: &st
     })?;
     connection.ensure_in_transaction().await.map_err(|_| refused("it ended the transaction".into()))?;
     if engine_schema(connection).await? != before {
-        return Err(refused(
-            "it renamed something to a name that begins with semel_; those names are the engine's".into(),
-        ));
+        return Err(refused("it changed the engine's tables; names that begin with semel_ are the engine's".into()));
     }
     let now = connection.clock.now();
     let record = sqlx::query(MIGRATION_RECORD).bind(&of.app).bind(name).bind(&of.function).bind(checksum).bind(now.0);

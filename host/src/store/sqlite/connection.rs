@@ -58,9 +58,8 @@ impl Connection {
 
     /// After a guest, whatever it did: nothing of it is left that was not committed.
     pub(super) async fn end_guest(&mut self) {
-        self.close_cursors().await;
+        self.take_over().await;
         self.walls.set_mode(Mode::Host);
-        self.walls.set_guest_in(false);
         self.walls.set_deadline(None);
         self.undo().await;
     }

@@ -15,7 +15,7 @@ pub(super) fn pass(sql: &str) -> Result<&str, String> {
     let text = strip(sql);
     let word: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
     if FIRST_WORDS.contains(&word.to_ascii_uppercase().as_str()) {
-        return check_names(text).map(|()| text);
+        return check_text(text).map(|()| text);
     }
     let shown: String = text.chars().take(20).collect();
     Err(format!(
@@ -25,20 +25,31 @@ pub(super) fn pass(sql: &str) -> Result<&str, String> {
     ))
 }
 
-/// Names that guests have no business with, wherever they stand: SQLite does not ask the authorizer about columns that
-/// a join compares by `USING`, so the name itself is refused.
-fn check_names(sql: &str) -> Result<(), String> {
+/// Deepest nesting of parentheses. SQLite parses by recursion: a text of nothing but `SELECT * FROM (` would take the
+/// stack of its thread, and the host with it.
+const DEEPEST: usize = 200;
+
+/// What holds for every text of an app, also for its migrations: no names but its own, wherever they stand (SQLite does
+/// not ask the authorizer about columns that a join compares by `USING`, nor about a table that a foreign key names), and
+/// no nesting that takes the stack.
+pub(super) fn check_text(sql: &str) -> Result<(), String> {
     const RESERVED: [&str; 3] = ["semel_", "sqlite_", "pragma_"];
     let reserved = |word: &str| RESERVED.iter().any(|prefix| word.to_ascii_lowercase().starts_with(prefix));
-    match words(sql).into_iter().find(|word| reserved(word)) {
-        Some(word) => Err(format!("the name {word} is not the app's")),
-        None => Ok(()),
+    let (words, depth) = scan(sql);
+    if let Some(word) = words.into_iter().find(|word| reserved(word)) {
+        return Err(format!("the name {word} is not the app's"));
     }
+    if depth > DEEPEST {
+        return Err(format!("parentheses are nested more than {DEEPEST} deep"));
+    }
+    Ok(())
 }
 
-/// Identifiers, quoted names and string literals (SQLite takes one for the other), without their quotes.
-fn words(sql: &str) -> Vec<String> {
+/// Identifiers, quoted names and string literals (SQLite takes one for the other) without their quotes, and how deep
+/// parentheses are nested.
+fn scan(sql: &str) -> (Vec<String>, usize) {
     let mut words = Vec::new();
+    let (mut depth, mut deepest) = (0_usize, 0);
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
         let end = match first {
@@ -54,11 +65,19 @@ fn words(sql: &str) -> Vec<String> {
                 words.push(rest[..end].to_owned());
                 end
             }
-            _ => first.len_utf8(),
+            _ => {
+                match first {
+                    '(' => depth += 1,
+                    ')' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                deepest = deepest.max(depth);
+                first.len_utf8()
+            }
         };
         rest = &rest[end..];
     }
-    words
+    (words, deepest)
 }
 
 /// What stands between the quotes, and where the text goes on. A doubled quote stands for itself.
@@ -137,7 +156,7 @@ mod tests {
             "WITH c(secret) AS (SELECT x'00') SELECT hex(secret) FROM c FULL JOIN semel_store USING (secret)",
             "SELECT * FROM pragma_table_info('x')",
         ] {
-            assert!(check_names(sql).is_err(), "{sql}");
+            assert!(check_text(sql).is_err(), "{sql}");
         }
         for sql in [
             "SELECT 'about semel_queue'",
@@ -146,8 +165,16 @@ mod tests {
             "SELECT my_semel_table, 'it''s', $1 FROM t WHERE a = 'x",
             "SELECT \"a\"\"semel_\"",
         ] {
-            assert!(check_names(sql).is_ok(), "{sql}");
+            assert!(check_text(sql).is_ok(), "{sql}");
         }
+    }
+
+    #[test]
+    fn refuses_what_is_nested_too_deep() {
+        let nested = |depth: usize| format!("{}SELECT 1{}", "SELECT * FROM (".repeat(depth), ")".repeat(depth));
+        assert!(pass(&nested(DEEPEST)).is_ok());
+        assert!(pass(&nested(DEEPEST + 1)).is_err());
+        assert!(pass(&format!("SELECT '{}'", "(".repeat(1000))).is_ok());
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::store::{Bounds, Column, DatabaseError, Rows, SqlError, Value};
 const LONGEST_VALUE: c_int = 5 << 18;
 /// Longest statement, in bytes.
 const LONGEST_SQL: c_int = 256 << 10;
+/// Longest pattern of LIKE and GLOB, in bytes: their time grows with its square.
+const LONGEST_PATTERN: c_int = 256;
 /// Longest byte code of a statement, in instructions.
 const LONGEST_PROGRAM: c_int = 250_000;
 
@@ -25,6 +27,8 @@ const LONGEST_PROGRAM: c_int = 250_000;
 pub(super) struct Statement {
     raw: *mut ffi::sqlite3_stmt,
     pub(super) columns: Vec<Column>,
+    /// Rows that were stepped over when a cursor was opened, and are fetched first.
+    pending: Vec<Vec<Value>>,
     done: bool,
 }
 
@@ -37,6 +41,7 @@ pub(super) fn harden(handle: &mut LockedSqliteHandle<'_>) -> Result<(), Error> {
     let codes = unsafe {
         ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_ATTACHED, 0);
         ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_VDBE_OP, LONGEST_PROGRAM);
+        ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN);
         let none = std::ptr::null_mut::<c_int>();
         [
             ffi::sqlite3_db_config(database, ffi::SQLITE_DBCONFIG_DEFENSIVE, on, none),
@@ -119,8 +124,28 @@ fn prepare_one(database: *mut ffi::sqlite3, text: &str) -> Result<(Statement, &s
             })
             .collect();
         let used = tail.offset_from(text.as_ptr().cast());
-        Ok((Statement { raw, columns, done: false }, text.get(used.unsigned_abs()..).unwrap_or("?")))
+        Ok((
+            Statement { raw, columns, pending: Vec::new(), done: false },
+            text.get(used.unsigned_abs()..).unwrap_or("?"),
+        ))
     }
+}
+
+/// Opens a cursor: a statement that writes is run now, whether or not anybody fetches what it returns. (SQLite makes
+/// all changes before it returns the first row.)
+#[expect(unsafe_code, reason = "SQLite's C interface")]
+pub(super) fn start(
+    handle: &mut LockedSqliteHandle<'_>,
+    walls: &Walls,
+    statement: &mut Statement,
+    bounds: Bounds,
+) -> Result<(), SqlError> {
+    // SAFETY: the caller has locked the connection, and the statement is alive.
+    let reads = unsafe { ffi::sqlite3_stmt_readonly(statement.raw) } != 0;
+    if !reads {
+        statement.pending = step(handle, walls, statement, Bounds { rows: 1, ..bounds }, true)?.rows;
+    }
+    Ok(())
 }
 
 /// Takes up to `bounds.rows` further rows. More than that is an error unless `portion` asks for just so many.
@@ -134,6 +159,9 @@ pub(super) fn step(
 ) -> Result<Rows, SqlError> {
     let database = handle.as_raw_handle().as_ptr();
     let mut rows = Rows { columns: statement.columns.clone(), ..Rows::default() };
+    if bounds.rows > 0 {
+        rows.rows.append(&mut statement.pending);
+    }
     let mut bytes = 0;
     walls.set_deadline(Some(bounds.deadline));
     walls.set_mode(Mode::Guest);

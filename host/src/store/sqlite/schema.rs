@@ -21,25 +21,34 @@ pub(super) struct Opened {
 
 /// Brings the schema up to date and begins a new epoch.
 pub(super) async fn prepare(connection: &mut Connection) -> Result<Opened, Error> {
+    check_owner(connection).await?;
+    set_journal(connection).await?;
     connection.transaction(|connection| Box::pin(migrate(connection))).await?;
     connection.transaction(|connection| Box::pin(begin_epoch(connection))).await
 }
 
-async fn migrate(connection: &mut Connection) -> Result<(), Error> {
+/// A file of another program is refused before anything in it is changed.
+async fn check_owner(connection: &mut Connection) -> Result<(), Error> {
     let row = connection.sql.fetch_one("PRAGMA application_id").await.map_err(classify)?;
     let tables = connection.sql.fetch_one("SELECT count(*) FROM sqlite_schema").await.map_err(classify)?;
     match (row.get::<i64, _>(0), tables.get::<i64, _>(0)) {
-        (APPLICATION, _) => {}
-        (0, 0) => {
-            let name = format!("PRAGMA application_id = {APPLICATION}");
-            connection.sql.execute(AssertSqlSafe(name)).await.map_err(classify)?;
-        }
-        _ => {
-            return Err(Error::Refused(
-                "this is a database of another program; name a file of its own for Semel".into(),
-            ));
-        }
+        (APPLICATION, _) | (0, 0) => Ok(()),
+        _ => Err(Error::Refused("this is a database of another program; name a file of its own for Semel".into())),
     }
+}
+
+/// The journal mode is kept in the file; a commit is one sync in it.
+async fn set_journal(connection: &mut Connection) -> Result<(), Error> {
+    let row = connection.sql.fetch_one("PRAGMA journal_mode = WAL").await.map_err(classify)?;
+    match row.get::<&str, _>(0) {
+        "wal" => Ok(()),
+        other => Err(Error::Refused(format!(
+            "the file's journal mode stays {other}, where write-ahead logging is needed; use a local file system"
+        ))),
+    }
+}
+
+async fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let row = connection.sql.fetch_one("PRAGMA user_version").await.map_err(classify)?;
     let found = usize::try_from(row.get::<i64, _>(0)).unwrap_or(0);
     if found > MIGRATIONS.len() {
@@ -47,6 +56,10 @@ async fn migrate(connection: &mut Connection) -> Result<(), Error> {
             "the schema has version {found}, this program knows up to {}; use a newer semel",
             MIGRATIONS.len()
         )));
+    }
+    if found == 0 {
+        let name = format!("PRAGMA application_id = {APPLICATION}");
+        connection.sql.execute(AssertSqlSafe(name)).await.map_err(classify)?;
     }
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         sqlx::raw_sql(*migration).execute(&mut connection.sql).await.map_err(classify)?;

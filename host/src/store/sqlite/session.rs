@@ -121,7 +121,8 @@ impl Session for SqliteSession {
             Box::pin(async move {
                 let Connection { sql: session, walls, cursors, .. } = connection;
                 let mut handle = guest_sql::enter(session).await?;
-                let statement = guest_sql::prepare(&mut handle, walls, &sql, &params, bounds.deadline)?;
+                let mut statement = guest_sql::prepare(&mut handle, walls, &sql, &params, bounds.deadline)?;
+                guest_sql::start(&mut handle, walls, &mut statement, bounds)?;
                 let columns = statement.columns.clone();
                 cursors.insert(number, statement);
                 Ok((number, columns))

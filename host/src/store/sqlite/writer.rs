@@ -42,6 +42,7 @@ impl Writer {
             .map_err(|e| Error::Unavailable(e.to_string()))?;
         std::thread::Builder::new()
             .name("semel-writer".into())
+            .stack_size(16 << 20) // SQLite parses and plans by recursion.
             .spawn(move || {
                 let _guard = AbortOnPanic;
                 runtime.block_on(async {
