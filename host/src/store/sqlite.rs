@@ -89,7 +89,10 @@ fn canonical(path: &Path) -> Result<PathBuf, Error> {
         _ => path.canonicalize(), // One that may only be read is refused later, by its lock.
     };
     found.map_err(|e: std::io::Error| {
-        Error::Refused(format!("cannot open {} ({e}); it must be a SQLite database of Semel or not be there yet, and its folder must exist", path.display()))
+        Error::Refused(format!(
+            "cannot open {} ({e}); it must be a SQLite database of Semel or not be there yet, and its folder must exist",
+            path.display()
+        ))
     })
 }
 
