@@ -12,11 +12,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::engine::catalog::Catalog;
+use crate::running::Running;
 use crate::settled::Settled;
 use crate::store::{self, Store};
 
@@ -25,6 +26,7 @@ mod functions;
 mod linger;
 mod messages;
 mod send;
+mod steering;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) settled: Arc<Settled>,
+    pub(crate) running: Arc<Running>,
     pub(crate) limits: Limits,
     /// Becomes true when the host is asked to end: then nobody waits for an answer any more.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -54,10 +57,17 @@ pub(crate) struct Limits {
 pub(crate) fn router(api: Api) -> Router {
     let steering = Router::new()
         .route("/v1/functions", get(functions::list))
-        .route("/v1/functions/{name}", get(functions::show).put(functions::deploy))
+        .route("/v1/functions/{name}", get(functions::show).put(functions::deploy).delete(steering::remove))
+        .route("/v1/functions/{name}/rollback", post(steering::rollback))
+        .route("/v1/functions/{name}/pause", post(steering::pause))
+        .route("/v1/functions/{name}/resume", post(steering::resume))
         .route("/v1/messages", get(messages::list))
         .route("/v1/messages/{id}", get(messages::show))
         .route("/v1/messages/{id}/trace", get(messages::trace))
+        .route("/v1/messages/{id}/redrive", post(steering::redrive))
+        .route("/v1/messages/{id}/resolve", post(steering::resolve))
+        .route("/v1/messages/{id}/cancel", post(steering::cancel))
+        .route("/v1/redrive", post(steering::redrive_many))
         .route("/v1/counts", get(messages::counts))
         .route("/v1/health", get(messages::health))
         .route_layer(middleware::from_fn_with_state(api.clone(), authorize));
@@ -132,6 +142,11 @@ impl Problem {
         let allow = methods.join(", ");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path has the methods {allow}"));
         Self { allow: Some(allow), ..problem }
+    }
+
+    /// 429: come back in a moment.
+    pub(crate) fn too_many(detail: String) -> Self {
+        Self { retry_after: Some(1), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     pub(crate) fn about(mut self, id: &str) -> Self {

@@ -16,7 +16,6 @@ use crate::engine::catalog::{Catalog, Function};
 use crate::engine::{Engine, Run};
 use crate::folder;
 use crate::message::{Answer, Claim, Contract, Event, Message, Outcome, Token, Usage};
-use crate::settled::Settled;
 use crate::store::{
     self, Bounds, Column, Commit, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Store, Target,
     Value,
@@ -40,7 +39,7 @@ async fn measure(folder: &Path, functions: &Path, messages: u32) -> anyhow::Resu
     let store = store::open(&format!("sqlite://{}", folder.join("bench.db").display())).await?;
     let engine = Arc::new(Engine::new()?);
     let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);
-    let counter = catalog.deploy(folder::read(&functions.join("counter"), None)?).await?;
+    let counter = catalog.deploy(folder::read(&functions.join("counter"), None)?).await?.function;
     let sandbox = sandbox(&engine, &counter).await?;
     let drain = drain(store, engine, catalog, messages).await?;
     Ok(json!({
@@ -77,7 +76,9 @@ async fn sandbox(engine: &Engine, counter: &Function) -> anyhow::Result<Duration
         fence: 1,
         token: Token::random(),
         attempt: 1,
+        attempts_before: 0,
         function: "counter".into(),
+        group: None,
         version: 1,
         contract: Contract::FinishOnce,
         lease: Duration::from_secs(10),
@@ -87,8 +88,8 @@ async fn sandbox(engine: &Engine, counter: &Function) -> anyhow::Result<Duration
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let began = Instant::now();
-        let run =
-            Run { settings: &counter.settings, handler, message: &message, claim: &claim, session: Box::new(Nothing) };
+        let (settings, stop) = (&counter.settings, Arc::default());
+        let run = Run { settings, handler, message: &message, claim: &claim, stop, session: Box::new(Nothing) };
         let ran = engine.invoke(run, Timestamp(0)).await;
         times.push(began.elapsed());
         ensure!(matches!(ran.outcome, Outcome::Completed(_)), "the counter failed: {}", ran.outcome.reason());
@@ -114,7 +115,7 @@ async fn drain(
         store.enqueue(event, Target::Function("counter".into()), None).await?;
     }
     let (stop, stopping) = watch::channel(false);
-    let worker = Worker::new(Arc::clone(&store), engine, catalog, Arc::new(Settled::default()));
+    let worker = Worker::new(Arc::clone(&store), engine, catalog, Arc::default(), Arc::default());
     let began = Instant::now();
     let worker = tokio::spawn(worker.run(stopping));
     loop {

@@ -12,6 +12,7 @@ macro_rules! out {
 
 mod bench;
 mod build;
+mod cancel;
 mod client;
 mod deploy;
 mod doctor;
@@ -19,6 +20,12 @@ mod experiment;
 mod functions;
 mod inspect;
 mod messages;
+mod pause;
+mod redrive;
+mod remove;
+mod resolve;
+mod resume;
+mod rollback;
 mod send;
 mod serve;
 mod table;
@@ -39,9 +46,16 @@ enum Command {
     Deploy(deploy::Deploy),
     Inspect(inspect::Inspect),
     Functions(functions::Functions),
+    Rollback(rollback::Rollback),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
+    Remove(remove::Remove),
     Send(send::Send),
     Messages(messages::Messages),
     Trace(trace::Trace),
+    Redrive(redrive::Redrive),
+    Resolve(resolve::Resolve),
+    Cancel(cancel::Cancel),
     Doctor(doctor::Doctor),
     Experiment(experiment::Experiment),
     Bench(bench::Bench),
@@ -83,9 +97,16 @@ impl Command {
             Self::Deploy(command) => command.execute().await.map(|()| true),
             Self::Inspect(command) => command.execute().await.map(|()| true),
             Self::Functions(command) => command.execute().await.map(|()| true),
+            Self::Rollback(command) => command.execute().await.map(|()| true),
+            Self::Pause(command) => command.execute().await.map(|()| true),
+            Self::Resume(command) => command.execute().await.map(|()| true),
+            Self::Remove(command) => command.execute().await.map(|()| true),
             Self::Send(command) => command.execute().await,
             Self::Messages(command) => command.execute().await.map(|()| true),
             Self::Trace(command) => command.execute().await.map(|()| true),
+            Self::Redrive(command) => command.execute().await,
+            Self::Resolve(command) => command.execute().await.map(|()| true),
+            Self::Cancel(command) => command.execute().await.map(|()| true),
             Self::Doctor(command) => command.execute().await,
             Self::Experiment(command) => command.execute().await,
             Self::Bench(command) => command.execute().await.map(|()| true),

@@ -4,11 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::manifest::Bytes;
+use crate::manifest::{Bytes, Span};
+use crate::store::Retention;
 
 /// What may be said in `semel.toml`, or by flags and environment over it.
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
@@ -29,6 +31,21 @@ pub struct Settings {
     /// Bounds on requests; in the file only.
     #[arg(skip)]
     pub limits: Limits,
+    /// How long ended messages are kept; in the file only.
+    #[arg(skip)]
+    pub retention: Keep,
+}
+
+/// `[retention]`: how long messages are kept after their end.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keep {
+    /// Completed ones; 7d.
+    pub completed: Option<Span>,
+    /// Dead ones; 30d.
+    pub dead: Option<Span>,
+    /// Cancelled ones; 7d.
+    pub cancelled: Option<Span>,
 }
 
 /// `[limits]`
@@ -56,6 +73,8 @@ pub struct Config {
     pub body: usize,
     /// Largest deployment, in bytes.
     pub upload: usize,
+    /// How long ended messages are kept.
+    pub retention: Retention,
 }
 
 impl Config {
@@ -79,6 +98,7 @@ impl Config {
             functions: flags.functions.or(file.functions),
             token_file: flags.token_file.or(file.token_file),
             limits: file.limits,
+            retention: file.retention,
         })
     }
 
@@ -93,6 +113,7 @@ impl Config {
         }
         let size =
             |given: Option<Bytes>, default| given.map_or(default, |b| usize::try_from(b.0).unwrap_or(usize::MAX));
+        let days = |given: Option<Span>, default: u64| given.map_or(Duration::from_hours(24 * default), |span| span.0);
         Ok(Self {
             listen,
             database: settings.database.unwrap_or_else(|| "sqlite://semel.db".into()),
@@ -100,6 +121,11 @@ impl Config {
             token,
             body: size(settings.limits.body, 1 << 20),
             upload: size(settings.limits.upload, 64 << 20),
+            retention: Retention {
+                completed: days(settings.retention.completed, 7),
+                dead: days(settings.retention.dead, 30),
+                cancelled: days(settings.retention.cancelled, 7),
+            },
         })
     }
 }
@@ -123,6 +149,8 @@ mod tests {
         let shown = text.lines().map(|line| line.strip_prefix("#! ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
         let example: Settings = toml::from_str(&shown).expect("every key of the example is known");
         assert!(example.listen.is_some() && example.database.is_some() && example.functions.is_some());
+        let keep = &example.retention;
+        assert!(keep.completed.is_some() && keep.dead.is_some() && keep.cancelled.is_some());
         assert!(example.token_file.is_some() && example.limits.body.is_some() && example.limits.upload.is_some());
         let defaults = Config::complete(Settings::default()).expect("defaults");
         let example = Config::complete(Settings { token_file: None, functions: None, ..example }).expect("example");

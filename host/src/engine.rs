@@ -16,11 +16,13 @@ use crate::guest::log::cut;
 use crate::guest::transaction::{TimedOut, Verdict};
 use crate::guest::{self, Settings, State, Times};
 use crate::message::{Answer, Claim, Message, Outcome, Usage};
+use crate::running::Stop;
 use crate::store::Session;
 
 pub mod catalog;
 pub mod label;
 pub(crate) mod limits;
+mod routes;
 mod witness;
 
 /// How often deadlines are looked at while WebAssembly runs.
@@ -42,6 +44,7 @@ pub(crate) struct Run<'a> {
     pub(crate) handler: &'a MessageHandlerPre<State>,
     pub(crate) message: &'a Message,
     pub(crate) claim: &'a Claim,
+    pub(crate) stop: Arc<Stop>,
     pub(crate) session: Box<dyn Session>,
 }
 
@@ -90,7 +93,7 @@ impl Engine {
 
     /// Runs one message in a fresh instance.
     pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
-        let Run { settings, handler, message, claim, session } = run;
+        let Run { settings, handler, message, claim, stop, session } = run;
         let started = Instant::now();
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
         let mut store = Store::new(&self.wasm, State::new(settings, message, claim, session, times));
@@ -98,7 +101,10 @@ impl Engine {
         store.set_hostcall_fuel(4 << 20);
         store.set_max_component_handles(2000);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| {
+        store.epoch_deadline_callback(move |context| {
+            if stop.is_asked() {
+                return Err(Cancelled.into());
+            }
             let late = Instant::now() >= context.data().transaction.deadline();
             if late { Err(TimedOut.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
@@ -111,7 +117,7 @@ impl Engine {
         let fuel = budget.saturating_sub(store.get_fuel().unwrap_or(budget));
         let state = store.into_data();
         let outcome = outcome(returned, &state);
-        let metered = outcome != Outcome::TimedOut;
+        let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled);
         let usage = Usage {
             started_at: Some(started_at),
             ended_at: Some(times.now()),
@@ -186,6 +192,8 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
     let trap = error.downcast_ref::<Trap>();
     if error.is::<TimedOut>() || trap == Some(&Trap::Interrupt) {
         Outcome::TimedOut
+    } else if error.is::<Cancelled>() {
+        Outcome::Cancelled
     } else if trap == Some(&Trap::OutOfFuel) {
         Outcome::OutOfFuel
     } else if state.limiter.has_refused() {
@@ -201,6 +209,11 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
         }
     }
 }
+
+/// Ends a run that was asked to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled")]
+struct Cancelled;
 
 /// The innermost cause: without wasmtime's backtrace, which names nothing that a user knows.
 fn root(error: &wasmtime::Error) -> String {

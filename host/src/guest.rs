@@ -60,7 +60,11 @@ impl State {
             outbox: outbox::Outbox::new(&message.id, &settings.manifest.grants.topics),
             keyspace: state::Keyspace::new(&message.function),
             context: context::Context::new(settings, message),
-            delivery: delivery::Delivery::new(claim.attempt, settings.manifest.max_attempts(), times),
+            delivery: delivery::Delivery::new(
+                claim.attempt,
+                claim.attempts_before + settings.manifest.max_attempts(),
+                times,
+            ),
             log: log::Log::new(times),
             deferred_http: deferred_http::Unavailable,
             limiter: Limiter::new(settings.manifest.limits.memory.0),

@@ -12,9 +12,10 @@ use crate::api::{self, Api};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::catalog::Catalog;
+use crate::running::Running;
 use crate::settled::Settled;
 use crate::worker::Worker;
-use crate::{folder, store};
+use crate::{folder, keeper, store};
 
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +36,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         deploy_all(&catalog, folder).await?;
     }
     let settled = Arc::new(Settled::default());
+    let running = Arc::new(Running::default());
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let (ask_to_stop, stopping) = watch::channel(false);
@@ -43,12 +45,14 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         async move { catalog.compile_all().await }
     });
     let worker = workers.then(|| {
-        let worker = Worker::new(Arc::clone(&store), engine, Arc::clone(&catalog), Arc::clone(&settled));
+        let (settled, running) = (Arc::clone(&settled), Arc::clone(&running));
+        let worker = Worker::new(Arc::clone(&store), engine, Arc::clone(&catalog), settled, running);
         tokio::spawn(worker.run(stopping.clone()))
     });
+    let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
     let limits = api::Limits { body: config.body, upload: config.upload, patience: PATIENCE };
     let token = config.token.map(Arc::from);
-    let router = api::router(Api { store, catalog, settled, limits, stopping: stopping.clone(), token });
+    let router = api::router(Api { store, catalog, settled, running, limits, stopping: stopping.clone(), token });
     tracing::info!(address = %listener.local_addr()?, "listening");
     let mut asked = stopping;
     let doors = tokio::spawn(
@@ -62,6 +66,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     tracing::info!("stopping: nothing new is accepted or claimed, what runs may end");
     let _ = ask_to_stop.send(true);
     compiling.abort();
+    let _ = keeper.await; // Its step is one short commit.
     if let Some(worker) = worker {
         match tokio::time::timeout(DRAIN, worker).await {
             Ok(ended) => ended.context("the worker failed")?,
@@ -83,8 +88,8 @@ async fn deploy_all(catalog: &Catalog, folder: &Path) -> anyhow::Result<()> {
     folders.retain(|path| path.join("function.toml").is_file());
     folders.sort();
     for path in folders {
-        let function = catalog.deploy(folder::read(&path, None)?).await;
-        let function = function.with_context(|| format!("cannot deploy {}", path.display()))?;
+        let deployed = catalog.deploy(folder::read(&path, None)?).await;
+        let function = deployed.with_context(|| format!("cannot deploy {}", path.display()))?.function;
         tracing::info!(function = function.manifest().name, version = function.version, "deployed");
     }
     Ok(())

@@ -14,11 +14,13 @@
 
 pub mod message;
 pub mod clock;
+pub mod flow;
 pub mod manifest;
 
 mod api;
 pub mod store;
 mod worker;
+mod running;
 mod settled;
 pub mod engine;
 mod guest;
@@ -26,6 +28,7 @@ pub mod settle;
 
 pub mod config;
 pub mod folder;
+mod keeper;
 pub mod host;
 
 mod bench;

@@ -3,17 +3,20 @@
 //! Everything is checked when the manifest is read: unknown keys, units, and limits that contradict each other are
 //! refused with the line and the key, before anything of a deployment is stored.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::flow::Rate;
 use crate::message::Contract;
 
+mod check;
 mod units;
 
-use units::span;
 pub use units::{Bytes, Span, parse_span};
+use units::{rate, span};
 
 /// Time between the end of the hard timeout and the end of the lease that is kept free for the commit.
 pub const COMMIT_MARGIN: Duration = Duration::from_secs(1);
@@ -138,14 +141,35 @@ pub struct Backoff {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flow {
-    /// Runs at once.
-    pub concurrency: Option<Spanned<u32>>,
-    /// Runs per time.
-    pub rate: Option<String>,
+    /// Runs at once, over all hosts.
+    pub concurrency: Option<Spanned<NonZeroU32>>,
+    /// Starts per time, over all hosts: `100/s`, `10/m`.
+    #[serde(deserialize_with = "rate")]
+    pub rate: Option<Rate>,
     /// `serial`: messages of one group run one after another.
-    pub group: Option<String>,
-    /// `auto` or `off`.
-    pub batch: Option<String>,
+    pub group: Option<Grouping>,
+    /// Whether messages may share a commit.
+    pub batch: Option<Batching>,
+    /// Most messages in the queue; one more is answered 429.
+    pub backlog: Option<Spanned<NonZeroU32>>,
+}
+
+/// `[flow] group`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grouping {
+    /// One after another, in the order of acceptance.
+    Serial,
+}
+
+/// `[flow] batch`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Batching {
+    /// Where the label allows it.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// `[grants]`
@@ -241,96 +265,6 @@ impl Manifest {
         Self::parse(&format!("name = {}", toml::Value::String(name.into())))
     }
 
-    fn check(&self, text: &str) -> Result<(), String> {
-        let at = |offset: usize| text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
-        let refuse = |offset: usize, what: String| Err(format!("function.toml, line {}: {what}", at(offset)));
-        check_name("name", &self.name).map_err(|e| format!("function.toml: {e}"))?;
-        check_name("app", &self.app).map_err(|e| format!("function.toml: {e}"))?;
-        let (timeout, lease) = (&self.limits.timeout, &self.limits.lease);
-        if self.timeout() < Duration::from_millis(10) {
-            return refuse(timeout.span().start, "[limits] timeout must be at least 10ms".into());
-        }
-        if self.timeout() + COMMIT_MARGIN >= self.lease() {
-            let at = timeout.span().start.max(lease.span().start);
-            return refuse(
-                at,
-                format!(
-                    "[limits] timeout ({:?}) + the commit margin ({COMMIT_MARGIN:?}) must be shorter than lease ({:?}), \
-                     so that a run is over before its message can be taken over; lower timeout or raise lease",
-                    self.timeout(),
-                    self.lease()
-                ),
-            );
-        }
-        if self.limits.memory.0 < 1 << 16 {
-            return Err("function.toml: [limits] memory must be at least 64KiB, one page".into());
-        }
-        if *self.retry.max_attempts.get_ref() == 0 {
-            return refuse(self.retry.max_attempts.span().start, "[retry] max_attempts must be at least 1".into());
-        }
-        let backoff = self.retry.backoff.get_ref();
-        if !(0.0..=1.0).contains(&backoff.jitter) || !(1.0..=1000.0).contains(&backoff.factor) {
-            return refuse(
-                self.retry.backoff.span().start,
-                "[retry] backoff: jitter must be 0 to 1 and factor 1 to 1000".into(),
-            );
-        }
-        if backoff.initial > backoff.max {
-            return refuse(
-                self.retry.backoff.span().start,
-                "[retry] backoff: initial must not be longer than max".into(),
-            );
-        }
-        if let Some(concurrency) = &self.flow.concurrency
-            && *concurrency.get_ref() == 0
-        {
-            return refuse(concurrency.span().start, "[flow] concurrency must be at least 1".into());
-        }
-        if let Some(batch) = self.flow.batch.as_deref().filter(|batch| !["auto", "off"].contains(batch)) {
-            return Err(format!("function.toml: [flow] batch = \"{batch}\": write \"auto\" or \"off\""));
-        }
-        if self.flow.batch.as_deref().is_some_and(|batch| !matches!(batch, "auto" | "off")) {
-            return Err("function.toml: [flow] batch must be \"auto\" or \"off\"".into());
-        }
-        self.check_routes()?;
-        self.check_available()
-    }
-
-    fn check_routes(&self) -> Result<(), String> {
-        for route in &self.trigger.http {
-            let wrong = |what: &str| Err(format!("function.toml: [trigger] http path \"{}\": {what}", route.path));
-            if !route.path.starts_with('/') || route.path.len() < 2 {
-                return wrong("must begin with / and name something");
-            }
-            if OWN.iter().any(|own| format!("{}/", route.path).starts_with(own)) {
-                return wrong("belongs to Semel; choose another path");
-            }
-            if route.methods.is_empty() {
-                return wrong("name at least one method");
-            }
-            if let Some(method) = route.methods.iter().find(|m| !METHODS.contains(&m.as_str())) {
-                return wrong(&format!("\"{method}\" is not one of {}", METHODS.join(", ")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Keys that this version reads but cannot keep the promise of: refused, since ignoring them would break it.
-    fn check_available(&self) -> Result<(), String> {
-        let missing = [
-            ("[trigger] cron", !self.trigger.cron.is_empty()),
-            ("[flow] rate", self.flow.rate.is_some()),
-            ("[flow] group", self.flow.group.is_some()),
-            ("[grants] http", !self.grants.http.is_empty()),
-            ("[grants] clock = \"real\"", self.grants.clock.as_deref().is_some_and(|clock| clock != "pinned")),
-            ("[idempotency] policy = \"while-active\"", self.idempotency.policy == KeyPolicy::WhileActive),
-        ];
-        match missing.iter().find(|(_, asked)| *asked) {
-            Some((key, _)) => Err(format!("function.toml: {key} is not available in this version; remove it")),
-            None => Ok(()),
-        }
-    }
-
     /// Hard timeout of one attempt.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -349,28 +283,23 @@ impl Manifest {
         *self.retry.max_attempts.get_ref()
     }
 
-    /// How long an idempotency key is remembered; none is forever.
+    /// Whether messages of one group run one after another.
     #[must_use]
-    pub fn key_window(&self) -> Option<Duration> {
-        (self.idempotency.policy != KeyPolicy::Forever).then_some(self.idempotency.window.0)
+    pub fn is_serial(&self) -> bool {
+        self.flow.group == Some(Grouping::Serial)
     }
-}
 
-/// Paths that Semel answers itself, now or in a later version.
-const OWN: [&str; 6] = ["/fn/", "/v1/", "/healthz/", "/readyz/", "/metrics/", "/openapi.json/"];
-
-const METHODS: [&str; 6] = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"];
-
-/// Names end up in URLs, file names and logs: lower-case letters, digits and `-` or `_`, beginning with a letter.
-fn check_name(key: &str, name: &str) -> Result<(), String> {
-    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-    if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 63 {
-        return Ok(());
+    /// Runs at once.
+    #[must_use]
+    pub fn concurrency(&self) -> u32 {
+        self.flow.concurrency.as_ref().map_or(u32::MAX, |most| most.get_ref().get())
     }
-    Err(format!(
-        "{key} = \"{}\": use at most 63 lower-case letters, digits, - and _, beginning with a letter",
-        name.escape_default().take(80).collect::<String>()
-    ))
+
+    /// Most messages in the queue.
+    #[must_use]
+    pub fn backlog(&self) -> Option<u32> {
+        self.flow.backlog.as_ref().map(|most| most.get_ref().get())
+    }
 }
 
 #[cfg(test)]
@@ -388,6 +317,27 @@ mod tests {
         assert!(refused("name = \"a\"\n[retry]\nmax_attempts = 0").contains("line 3"));
         assert!(refused("name = \"A/../b\"").contains("lower-case"));
         assert!(refused("contract = \"finish-once\"").contains("name"));
+    }
+
+    #[test]
+    fn reads_flow() {
+        let flow = |text: &str| Manifest::parse(&format!("name = \"a\"\n[flow]\n{text}"));
+        let read = flow("rate = \"10/m\"\ngroup = \"serial\"\nbacklog = 5").expect("a manifest");
+        assert_eq!(read.flow.rate.map(|rate| rate.every), Some(6_000_000));
+        assert_eq!((read.is_serial(), read.backlog(), read.concurrency()), (true, Some(5), u32::MAX));
+        for wrong in [
+            "rate = \"10\"",
+            "rate = \"0/s\"",
+            "rate = \"-1/s\"",
+            "rate = \"10/fortnight\"",
+            "rate = \"9999999999/s\"",
+            "group = \"random\"",
+            "concurrency = 0",
+            "backlog = 0",
+            "batch = \"maybe\"",
+        ] {
+            assert!(flow(wrong).expect_err(wrong).contains("line 3"), "{wrong}");
+        }
     }
 
     #[test]

@@ -192,8 +192,12 @@ pub struct Claim {
     pub token: Token,
     /// 1 for the first attempt; counted at the claim, before anything runs.
     pub attempt: u32,
+    /// Attempts before the last redrive, which do not count against the limit.
+    pub attempts_before: u32,
     /// Which function, as deployed.
     pub function: String,
+    /// The group of the message.
+    pub group: Option<String>,
     /// The version that this attempt runs.
     pub version: i64,
     /// By which rules the run ends.
@@ -204,6 +208,14 @@ pub struct Claim {
     pub claimed_at: Timestamp,
     /// Random id of the host that claimed; for people.
     pub host: String,
+}
+
+impl Claim {
+    /// Attempts that count against the limit: those since the last redrive.
+    #[must_use]
+    pub fn attempts_counted(&self) -> u32 {
+        self.attempt.saturating_sub(self.attempts_before)
+    }
 }
 
 /// A claimed message.
@@ -254,6 +266,8 @@ pub enum Outcome {
     Doomed(String),
     /// The host could not run it: the component did not load, or the host itself failed.
     HostFailed(String),
+    /// A person cancelled the message while it ran.
+    Cancelled,
 }
 
 impl Outcome {
@@ -271,6 +285,7 @@ impl Outcome {
             Self::SqlForbidden(_) => "sql-forbidden",
             Self::Doomed(_) => "doomed",
             Self::HostFailed(_) => "host-failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -287,6 +302,7 @@ impl Outcome {
             | Self::HostFailed(reason) => reason.clone(),
             Self::OutOfFuel => "the fuel limit of the manifest ([limits] fuel) was reached".into(),
             Self::TimedOut => "the hard timeout of the manifest ([limits] timeout) passed".into(),
+            Self::Cancelled => "cancelled by a person while it ran".into(),
             Self::OutOfMemory => "the memory limit of the manifest ([limits] memory) was reached".into(),
         }
     }

@@ -5,28 +5,33 @@
 //! database it talks to. One backend so far: `store/sqlite.rs`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::message::{Answer, Claim, Claimed, Contract, Event, Usage};
+use crate::flow::Rate;
+use crate::message::{Claim, Claimed, Contract, Event, State, Usage};
 
+mod catalog;
 mod error;
 mod record;
+mod session;
 mod sqlite;
+mod steering;
 mod value;
 
+pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 pub use error::{DatabaseError, Error, SqlError};
-pub use record::{
-    AttemptRecord, Counts, Deployment, FunctionRecord, LogRecord, MessageFilter, MessageRecord, VersionRecord,
-};
+pub use record::{AttemptRecord, Counts, DecisionRecord, LogRecord, MessageFilter, MessageRecord};
+pub use session::{Bounds, Published, Savepoint, Session, StateOp, StateReply};
+pub use steering::{Decided, Retention, Steering};
 pub use value::{Column, Rows, Value};
 
 /// Everything a host needs from its database.
-pub trait Store: Queue + Catalog + Records {}
+pub trait Store: Queue + Catalog + Records + Steering {}
 
-impl<T: Queue + Catalog + Records> Store for T {}
+impl<T: Queue + Catalog + Records + Steering> Store for T {}
 
 /// Opens the store that `url` names, creating and migrating it where that is safe, and begins a new epoch in it.
 ///
@@ -59,7 +64,7 @@ pub trait Queue: Send + Sync {
 
     /// Puts an event into the queue: one message per subscribed function, or one for the function it names. Durable
     /// when it returns. With a key, the second call with the same key and fingerprint changes nothing and returns the
-    /// first one's message.
+    /// first one's message. Messages of a group wait for each other where the function asks for it.
     async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error>;
 
     /// Claims due messages, in one commit: attempt and fence count up, each gets a lease and the token of this call.
@@ -106,8 +111,19 @@ pub struct Key {
     pub key: String,
     /// SHA-256 over what the sender meant.
     pub fingerprint: Vec<u8>,
-    /// How long it is remembered; none is forever.
-    pub window: Option<Duration>,
+    /// How long it is remembered.
+    pub remember: Remember,
+}
+
+/// How long an idempotency key stands for its message: the deduplication window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remember {
+    /// From acceptance, for so long.
+    For(Duration),
+    /// Until the message is settled; in-doubt is not settled.
+    WhileActive,
+    /// For ever.
+    Forever,
 }
 
 /// What became of an event.
@@ -115,12 +131,19 @@ pub struct Key {
 pub enum Enqueued {
     /// In the queue; the ids of its messages.
     Accepted(Vec<String>),
-    /// The key was used for the same before; the id of that message.
-    Duplicate(String),
+    /// The key was used for the same before.
+    Duplicate {
+        /// The message that was made then.
+        id: String,
+        /// How it ended, if the message itself is no longer kept.
+        ended_as: Option<State>,
+    },
     /// The key was used for something else.
     KeyReused,
     /// Nobody would handle it: no such function, no subscriber.
     NoTarget,
+    /// As many messages of the function are in the queue as its backlog limit allows.
+    BacklogFull,
 }
 
 /// What to claim.
@@ -151,6 +174,8 @@ pub struct Lane {
     pub lease: Duration,
     /// At most so many of it.
     pub limit: u32,
+    /// At most so many per time, whoever claims them.
+    pub rate: Option<Rate>,
 }
 
 /// What recovery found.
@@ -190,127 +215,6 @@ pub enum Commit {
     Unknown,
 }
 
-/// One transaction and the task that owns its connection: the handle is lent to guests, one after another. Dropping it
-/// rolls back. Between `enter` and `leave` all calls work for that claim.
-#[async_trait]
-pub trait Session: Send {
-    /// The next guest call works for this claim.
-    fn enter(&mut self, claim: &Claim);
-
-    /// Waits for a turn and opens the transaction, if it is not open. Waiting is not the guest's time.
-    async fn open(&mut self) -> Result<(), Error>;
-
-    /// Runs one guest statement and returns its rows, within the bounds.
-    async fn query(&mut self, sql: String, params: Vec<Value>, bounds: Bounds) -> Result<Rows, SqlError>;
-
-    /// Prepares one guest statement whose rows are fetched as needed; a number for the next two calls, and columns.
-    async fn open_cursor(
-        &mut self,
-        sql: String,
-        params: Vec<Value>,
-        bounds: Bounds,
-    ) -> Result<(u32, Vec<Column>), SqlError>;
-
-    /// Up to `bounds.rows` further rows; none at the end.
-    async fn fetch(&mut self, cursor: u32, bounds: Bounds) -> Result<Vec<Vec<Value>>, SqlError>;
-
-    /// Frees a cursor.
-    async fn close_cursor(&mut self, cursor: u32);
-
-    /// Sets, undoes to, or forgets a guest's savepoint.
-    async fn savepoint(&mut self, step: Savepoint) -> Result<(), SqlError>;
-
-    /// One operation on the key-value store of a namespace.
-    async fn state(&mut self, namespace: String, op: StateOp) -> Result<StateReply, SqlError>;
-
-    /// Puts events into the queue as part of the transaction; all or none.
-    async fn publish(&mut self, events: Vec<Event>) -> Result<Published, SqlError>;
-
-    /// The claim entered last has done its part; `answer` and `usage` are kept with the acknowledgement.
-    fn leave(&mut self, answer: Option<Answer>, usage: Usage);
-
-    /// Acknowledges every claim that was left, as the last statement, and commits: all or nothing. This is the only
-    /// call in the program that makes a guest's effects visible, and it checks the fence.
-    async fn commit(self: Box<Self>) -> Commit;
-
-    /// Undoes everything and gives the connection back.
-    async fn rollback(self: Box<Self>);
-}
-
-/// How far one statement may go.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Rows returned.
-    pub rows: u32,
-    /// Bytes returned.
-    pub bytes: usize,
-    /// When it is interrupted.
-    pub deadline: Instant,
-}
-
-/// A step of a guest's savepoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the functions of the same names in wit/transaction.wit")]
-pub enum Savepoint {
-    Set(String),
-    RollbackTo(String),
-    Release(String),
-}
-
-/// An operation of `wit/state.wit`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the functions of the same names in wit/state.wit")]
-pub enum StateOp {
-    Get { key: String },
-    Set { key: String, value: Vec<u8> },
-    Delete { key: String },
-    Add { key: String, delta: i64 },
-    Scan { prefix: String, after: Option<String>, limit: u32 },
-}
-
-/// The answer to a [`StateOp`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateReply {
-    /// Done; for `Set`.
-    Done,
-    /// For `Get`.
-    Value(Option<Vec<u8>>),
-    /// For `Delete`: whether it was there.
-    Deleted(bool),
-    /// For `Add`: the sum.
-    Sum(i64),
-    /// For `Add`: the value is no counter, or the sum is out of range.
-    NotACounter,
-    /// For `Scan`.
-    Entries(Vec<(String, Vec<u8>)>),
-}
-
-/// What became of published events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Published {
-    /// All are part of the transaction.
-    Done,
-    /// Nobody subscribes to this topic; none was taken.
-    UnknownTopic(String),
-}
-
-/// Deployed functions, kept in the database since all hosts share them.
-#[async_trait]
-pub trait Catalog: Send + Sync {
-    /// The secret from which pinned randomness and idempotency keys are derived.
-    fn secret(&self) -> [u8; 32];
-
-    /// Applies new app migrations, stores component and version, and makes the version active: one commit. Returns the
-    /// number of the version; deploying what is active already returns its number and changes nothing.
-    async fn deploy(&self, deployment: Deployment) -> Result<i64, Error>;
-
-    /// The active version of every function.
-    async fn functions(&self) -> Result<Vec<FunctionRecord>, Error>;
-
-    /// The bytes of a component.
-    async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>, Error>;
-}
-
 /// What people ask about.
 #[async_trait]
 pub trait Records: Send + Sync {
@@ -322,6 +226,9 @@ pub trait Records: Send + Sync {
 
     /// The attempts at one message, oldest first.
     async fn attempts(&self, id: &str) -> Result<Vec<AttemptRecord>, Error>;
+
+    /// What people decided about one message, oldest first.
+    async fn decisions(&self, id: &str) -> Result<Vec<DecisionRecord>, Error>;
 
     /// How many messages stand where, per function.
     async fn counts(&self) -> Result<Vec<Counts>, Error>;

@@ -5,8 +5,8 @@
 //! with nothing else in flight, so that a message which kills its host takes no neighbour's attempt with it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::engine::catalog::{Catalog, Function};
 use crate::engine::{Engine, Ran, Run};
-use crate::message::{Claim, Claimed, Contract, Outcome, Usage};
+use crate::message::{Claim, Claimed, Contract, Message, Outcome, Usage};
+use crate::running::{Place, Running, Stop};
 use crate::settle::{Settlement, settle};
 use crate::settled::Settled;
 use crate::store::{self, ClaimRequest, Commit, Failure, Lane, Store};
@@ -33,7 +34,7 @@ pub(crate) struct Worker {
     pub(crate) settled: Arc<Settled>,
     /// A fresh random id: nothing is owned by a host's name.
     pub(crate) host: String,
-    in_flight: Mutex<HashMap<i64, Claim>>,
+    running: Arc<Running>,
     suspects: AtomicBool,
 }
 
@@ -43,10 +44,10 @@ impl Worker {
         engine: Arc<Engine>,
         catalog: Arc<Catalog>,
         settled: Arc<Settled>,
+        running: Arc<Running>,
     ) -> Arc<Self> {
         let host = hex::encode(rand::random::<[u8; 8]>());
-        let in_flight = Mutex::default();
-        Arc::new(Self { store, engine, catalog, settled, host, in_flight, suspects: AtomicBool::new(true) })
+        Arc::new(Self { store, engine, catalog, settled, host, running, suspects: AtomicBool::new(true) })
     }
 
     /// Works until `stop` says so, then lets what runs end.
@@ -100,34 +101,31 @@ impl Worker {
         for claimed in claimed {
             // The version it was claimed for, whatever is deployed in the meantime.
             let Some(function) = functions.get(&claimed.claim.function).cloned() else { continue };
-            let place = InFlight::enter(self, &claimed.claim);
+            let place = self.running.enter(&claimed.claim);
             let worker = Arc::clone(self);
-            running.spawn(async move {
-                worker.handle(&function, claimed).await;
-                drop(place);
-            });
+            running.spawn(async move { worker.handle(&function, claimed, &place).await });
         }
         count
     }
 
-    /// Functions that are compiled, by name.
+    /// Functions that are compiled and not paused, by name.
     fn runnable(&self) -> HashMap<String, Arc<Function>> {
-        let compiled = self.catalog.all().into_iter().filter(|function| function.compiled.get().is_some());
-        compiled.map(|function| (function.manifest().name.clone(), function)).collect()
+        let ready = |function: &Arc<Function>| function.compiled.get().is_some() && !function.is_paused();
+        let ready = self.catalog.all().into_iter().filter(ready);
+        ready.map(|function| (function.manifest().name.clone(), function)).collect()
     }
 
     /// How much of a function can be claimed now, within its own concurrency.
     fn lane(&self, function: &Function) -> Lane {
         let manifest = function.manifest();
-        let running = self.in_flight().values().filter(|claim| claim.function == manifest.name).count();
-        let most = manifest.flow.concurrency.as_ref().map_or(u32::MAX, |most| *most.get_ref());
         Lane {
             function: manifest.name.clone(),
             version: function.version,
             contract: manifest.contract,
             max_attempts: manifest.max_attempts(),
             lease: manifest.lease(),
-            limit: most.saturating_sub(u32::try_from(running).unwrap_or(u32::MAX)),
+            limit: manifest.concurrency().saturating_sub(self.running.count(&manifest.name)),
+            rate: manifest.flow.rate,
         }
     }
 
@@ -146,7 +144,7 @@ impl Worker {
     async fn beat(&self) -> Result<Duration, store::Error> {
         // Before the claims are looked at: whoever waits for the writer in between cannot make a live claim look ended.
         let as_of = self.store.now().await?;
-        let claims: Vec<Claim> = self.in_flight().values().cloned().collect();
+        let claims = self.running.all();
         let functions = self.runnable();
         // Also of what may be claimed before the next beat.
         let leases = claims.iter().map(|claim| claim.lease).chain(functions.values().map(|f| f.manifest().lease()));
@@ -168,22 +166,23 @@ impl Worker {
     }
 
     /// One message from its claim to its settlement.
-    async fn handle(self: &Arc<Self>, function: &Arc<Function>, Claimed { claim, message }: Claimed) {
+    async fn handle(self: &Arc<Self>, function: &Arc<Function>, claimed: Claimed, place: &Place) {
+        let Claimed { claim, message } = claimed;
         if claim.contract == Contract::BeginOnce && !self.begin(&claim).await {
             return; // Not begun, so not started: recovery hands it out again.
         }
         let id = message.id.clone();
         let worker = Arc::clone(self);
-        let (run_claim, run_function) = (claim.clone(), Arc::clone(function));
+        let (run_claim, run_function, stop) = (claim.clone(), Arc::clone(function), Arc::clone(&place.stop));
         // A task of its own: a panic in the host ends this run, and dropping the session rolls it back.
-        let run = tokio::spawn(async move { worker.invoke(&run_function, run_claim, message).await });
+        let run = tokio::spawn(async move { worker.invoke(&run_function, run_claim, message, stop).await });
         let (outcome, usage, session) = match run.await {
             Ok(Ok(Ran { outcome, usage, session })) => (outcome, usage, Some(session)),
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
             Err(panic) => (Outcome::HostFailed(format!("the host failed: {panic}")), Usage::default(), None),
         };
         let policy = function.manifest().policy();
-        match settle(&outcome, claim.attempt, &policy, rand::random()) {
+        match settle(&outcome, claim.attempts_counted(), &policy, rand::random()) {
             Settlement::Commit => {
                 if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
                     session.leave(answer, usage.clone());
@@ -210,12 +209,18 @@ impl Worker {
         }
     }
 
-    async fn invoke(&self, function: &Function, claim: Claim, message: crate::message::Message) -> Result<Ran, String> {
+    async fn invoke(
+        &self,
+        function: &Function,
+        claim: Claim,
+        message: Message,
+        stop: Arc<Stop>,
+    ) -> Result<Ran, String> {
         let handler = &function.compiled.get().ok_or("the function is not compiled")?.handler;
         let started_at = self.store.now().await.map_err(|e| e.to_string())?;
         let mut session = self.store.session();
         session.enter(&claim);
-        let run = Run { settings: &function.settings, handler, message: &message, claim: &claim, session };
+        let run = Run { settings: &function.settings, handler, message: &message, claim: &claim, stop, session };
         Ok(self.engine.invoke(run, started_at).await)
     }
 
@@ -244,7 +249,8 @@ impl Worker {
             }
             Commit::RolledBack => {
                 let outcome = Outcome::Doomed("the database did not take the commit".into());
-                let settlement = settle(&outcome, claim.attempt, &function.manifest().policy(), rand::random());
+                let policy = function.manifest().policy();
+                let settlement = settle(&outcome, claim.attempts_counted(), &policy, rand::random());
                 self.record(claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
             }
         }
@@ -265,10 +271,6 @@ impl Worker {
             Err(error) => tracing::error!(%error, kind, "the end of a run could not be recorded; its lease will end"),
         }
     }
-
-    fn in_flight(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Claim>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Another function is first in each round, so that a busy one starves nobody.
@@ -276,23 +278,4 @@ fn shuffled(mut lanes: Vec<Lane>) -> Vec<Lane> {
     let turn = rand::random_range(0..lanes.len().max(1));
     lanes.rotate_left(turn);
     lanes
-}
-
-/// A claim that runs here, and whose lease is renewed for as long as this lives.
-struct InFlight {
-    worker: Arc<Worker>,
-    seq: i64,
-}
-
-impl InFlight {
-    fn enter(worker: &Arc<Worker>, claim: &Claim) -> Self {
-        worker.in_flight().insert(claim.seq, claim.clone());
-        Self { worker: Arc::clone(worker), seq: claim.seq }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.worker.in_flight().remove(&self.seq);
-    }
 }

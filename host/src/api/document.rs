@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
-use crate::engine::catalog::{Catalog, Function};
+use crate::engine::catalog::{Catalog, Function, Steered};
 use crate::engine::label::guarantees;
 use crate::manifest::Manifest;
 use crate::message::{Answer, Contract, State};
-use crate::store::MessageRecord;
+use crate::store::{MessageRecord, VersionRecord};
 
 /// A message and where it stands.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ impl MessageDocument {
         Self {
             contract: record.contract,
             label: record.label,
-            max_attempts: function.as_ref().map(|function| function.manifest().max_attempts()),
+            max_attempts: function.map(|function| record.attempts_before + function.manifest().max_attempts()),
             id: record.id,
             function: record.function,
             version: record.version,
@@ -78,12 +78,32 @@ pub(super) fn function(function: &Function) -> Value {
         "app": manifest.app,
         "contract": manifest.contract,
         "label": function.class(),
+        "paused": function.is_paused(),
         "imports": function.compiled.get().map(|compiled| &compiled.label.imports),
         "guarantees": guarantees(manifest.contract, function.class()),
         "routes": manifest.trigger.http.iter().map(|route| json!({ "path": route.path, "methods": route.methods })).collect::<Vec<_>>(),
         "topics": manifest.trigger.topics,
         "limits": limits(manifest),
         "max_attempts": manifest.max_attempts(),
+    })
+}
+
+/// A function after a deploy or a rollback, with what the deployer should know.
+pub(super) fn steered(steered: &Steered) -> Value {
+    let mut document = function(&steered.function);
+    document["warnings"] = json!(steered.warnings);
+    document
+}
+
+/// A version in the list of a function's versions.
+pub(super) fn version(version: &VersionRecord, active: i64) -> Value {
+    json!({
+        "version": version.version,
+        "active": version.version == active,
+        "digest": version.digest,
+        "contract": version.contract,
+        "label": version.label,
+        "deployed_at": version.created_at,
     })
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, Part, Problem, document};
-use crate::engine::catalog::{Refusal, Upload};
+use crate::engine::catalog::Upload;
 use crate::message::Contract;
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
@@ -20,7 +20,10 @@ pub(super) async fn show(State(api): State<Api>, Part(name): Part) -> Result<Jso
     let function = api.catalog.get(&name);
     let function =
         function.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed")))?;
-    Ok(Json(document::function(&function)))
+    let mut document = document::function(&function);
+    let versions = api.store.versions(&name).await?;
+    document["versions"] = versions.iter().map(|version| document::version(version, function.version)).collect();
+    Ok(Json(document))
 }
 
 /// What the query of a deploy may say.
@@ -50,11 +53,7 @@ pub(super) async fn deploy(
     // A task of its own: a client that goes away must not leave a deploy stored and not activated.
     let deploy = tokio::spawn(async move { api.catalog.deploy(upload).await });
     let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the deploy failed; the host's log says why");
-    let deployed = deploy.await.map_err(failed)?.map_err(|refusal| match refusal {
-        Refusal::Invalid(why) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why),
-        Refusal::Store(error) => error.into(),
-    })?;
-    Ok(Json(document::function(&deployed)))
+    Ok(Json(document::steered(&deploy.await.map_err(failed)??)))
 }
 
 async fn read(mut multipart: Multipart) -> Result<Upload, Problem> {

@@ -47,14 +47,18 @@ pub(super) async fn trace(State(api): State<Api>, Part(id): Part) -> Result<Json
     let record = find(&api, &id).await?;
     let attempts = api.store.attempts(&id).await?;
     let class = record.label.as_deref().and_then(Class::parse);
+    let decisions = api.store.decisions(&id).await?;
     let rows = record.contract.zip(class).map(|(contract, class)| guarantees(contract, class));
     let message = MessageDocument::new(record, &api.catalog);
-    Ok(Json(json!({ "message": message, "attempts": attempts, "guarantees": rows })))
+    Ok(Json(json!({ "message": message, "attempts": attempts, "decisions": decisions, "guarantees": rows })))
 }
 
-async fn find(api: &Api, id: &str) -> Result<MessageRecord, Problem> {
-    let record = api.store.message(id).await?;
-    record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no message has the id \"{id}\"")))
+pub(super) async fn find(api: &Api, id: &str) -> Result<MessageRecord, Problem> {
+    api.store.message(id).await?.ok_or_else(|| unknown(id))
+}
+
+pub(super) fn unknown(id: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("no message has the id \"{id}\""))
 }
 
 pub(super) async fn counts(State(api): State<Api>) -> Result<Json<Value>, Problem> {

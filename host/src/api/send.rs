@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::{Api, Part, Problem};
 use crate::engine::catalog::Routed;
-use crate::manifest::parse_span;
+use crate::manifest::{KeyPolicy, Manifest, parse_span};
 use crate::message::{Event, Header, State as MessageState};
-use crate::store::{Enqueued, Key, MessageRecord, Target};
+use crate::store::{Enqueued, Key, MessageRecord, Remember, Target};
 
 /// Longest time that a request may wait for its answer.
 const LONGEST_WAIT: u64 = 60;
@@ -93,7 +93,7 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
     let key = asked.key.map(|key| Key {
         key,
         fingerprint: fingerprint(content_type.as_deref(), &parts.uri, &body),
-        window: function.manifest().key_window(),
+        remember: remember(function.manifest()),
     });
     let mut headers = producer_headers(&parts.headers);
     headers.extend(host_headers);
@@ -107,9 +107,14 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         priority: asked.priority,
         delay: asked.delay,
     };
-    let (id, duplicate) = match api.store.enqueue(event, Target::Function(name.to_owned()), key).await? {
-        Enqueued::Accepted(ids) => (ids.into_iter().next().unwrap_or_default(), false),
-        Enqueued::Duplicate(id) => (id, true),
+    let (id, duplicate, ended_as) = match api.store.enqueue(event, Target::Function(name.to_owned()), key).await? {
+        Enqueued::Accepted(ids) => (ids.into_iter().next().unwrap_or_default(), false, None),
+        Enqueued::Duplicate { id, ended_as } => (id, true, ended_as),
+        Enqueued::BacklogFull => {
+            return Err(Problem::too_many(format!(
+                "as many messages as {name} may have are waiting; send it again later"
+            )));
+        }
         Enqueued::KeyReused => {
             return Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -118,6 +123,9 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         }
         Enqueued::NoTarget => return Err(unknown()),
     };
+    if let Some(state) = ended_as {
+        return Ok(accepted(&id, state, true)); // Its answer is no longer kept.
+    }
     match asked.wait {
         Some(wait) => answered(api, &id, duplicate, wait).await,
         None if duplicate => {
@@ -125,6 +133,15 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
             Ok(accepted(&id, record.map_or(MessageState::Available, |record| record.state), true))
         }
         None => Ok(accepted(&id, MessageState::Available, false)),
+    }
+}
+
+/// How long the function's keys are remembered.
+fn remember(manifest: &Manifest) -> Remember {
+    match manifest.idempotency.policy {
+        KeyPolicy::Window => Remember::For(manifest.idempotency.window.0),
+        KeyPolicy::WhileActive => Remember::WhileActive,
+        KeyPolicy::Forever => Remember::Forever,
     }
 }
 
@@ -250,7 +267,7 @@ async fn answered(api: &Api, id: &str, duplicate: bool, wait: Duration) -> Resul
         let record = api.store.message(id).await?;
         let record = record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the message is gone").about(id))?;
         if record.state.is_final() {
-            return ended(record);
+            return ended(record, duplicate);
         }
         if Instant::now() >= until || *stopping.borrow() {
             return Ok(accepted(id, record.state, duplicate));
@@ -264,7 +281,7 @@ async fn answered(api: &Api, id: &str, duplicate: bool, wait: Duration) -> Resul
     }
 }
 
-fn ended(record: MessageRecord) -> Result<Response, Problem> {
+fn ended(record: MessageRecord, duplicate: bool) -> Result<Response, Problem> {
     let (kind, reason) = record.last_error.unwrap_or_default();
     // What the database or the host itself says is for those who may read traces, not for everybody who may send.
     let inside = ["doomed", "host-failed", "sql-forbidden"].contains(&kind.as_str());
@@ -273,13 +290,13 @@ fn ended(record: MessageRecord) -> Result<Response, Problem> {
     match record.state {
         MessageState::Dead if kind == "refused" => problem(StatusCode::UNPROCESSABLE_ENTITY),
         MessageState::InDoubt => problem(StatusCode::GATEWAY_TIMEOUT),
-        MessageState::Completed => Ok(answer(&record.id, record.answer.unwrap_or_default())),
+        MessageState::Completed => Ok(answer(&record.id, record.answer.unwrap_or_default(), duplicate)),
         _ => problem(StatusCode::BAD_GATEWAY),
     }
 }
 
 /// The function's own answer: its content type, its headers (but none that frame the message), its body.
-fn answer(id: &str, answer: crate::message::Answer) -> Response {
+fn answer(id: &str, answer: crate::message::Answer, duplicate: bool) -> Response {
     let mut headers = HeaderMap::new();
     for (name, value) in answer.headers {
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
@@ -293,6 +310,9 @@ fn answer(id: &str, answer: crate::message::Answer) -> Response {
     }
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert("semel-message-id", id);
+    }
+    if duplicate {
+        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
     headers.insert("preference-applied", HeaderValue::from_static("wait"));
     (StatusCode::OK, headers, answer.body).into_response()

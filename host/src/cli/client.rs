@@ -44,6 +44,13 @@ impl Server {
         self.json(response.map_err(|e| self.unreachable(e))?).await
     }
 
+    /// `POST` or `DELETE`, with a JSON document if there is one, and the JSON of the answer.
+    pub(crate) async fn change(&self, method: reqwest::Method, parts: &[&str], body: Value) -> anyhow::Result<Value> {
+        let request = self.request(method, parts)?;
+        let request = if body.is_null() { request } else { request.json(&body) };
+        self.json(self.send(request).await?).await
+    }
+
     /// Sends a request, whatever its answer.
     pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         request.send().await.map_err(|e| self.unreachable(e))

@@ -57,6 +57,7 @@ impl Deploy {
         }
         out!("deployed {name}, version {}", document["version"]);
         inspect::print(&document);
+        inspect::print_warnings(&document);
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! `semel functions`: what is deployed.
 
+use serde_json::Value;
+
 use super::client::Server;
 use super::{inspect, table};
 
@@ -22,8 +24,10 @@ impl Functions {
             if self.json {
                 return table::json(&document);
             }
-            out!("{name}, version {}", document["version"]);
+            let paused = if document["paused"] == true { ", paused" } else { "" };
+            out!("{name}, version {}{paused}", document["version"]);
             inspect::print(&document);
+            print_versions(&document);
             return Ok(());
         }
         let document = self.server.get(&["v1", "functions"], &[]).await?;
@@ -31,18 +35,34 @@ impl Functions {
             return table::json(&document);
         }
         let functions = document["functions"].as_array().cloned().unwrap_or_default();
-        let row = |function: &serde_json::Value| {
+        let row = |function: &Value| {
             let routes = function["routes"].as_array().cloned().unwrap_or_default();
             let routes: Vec<String> = routes.iter().map(|route| table::cell(&route["path"])).collect();
             let mut cells: Vec<String> =
                 ["name", "version", "contract", "label"].iter().map(|key| table::cell(&function[key])).collect();
+            cells.push(if function["paused"] == true { "paused".into() } else { "active".into() });
             cells.push(routes.join(" "));
             cells
         };
         table::print(
-            &["name", "version", "contract", "label", "routes"],
+            &["name", "version", "contract", "label", "state", "routes"],
             &functions.iter().map(row).collect::<Vec<_>>(),
         );
         Ok(())
     }
+}
+
+fn print_versions(document: &Value) {
+    let versions = document["versions"].as_array().cloned().unwrap_or_default();
+    let row = |version: &Value| {
+        let active = if version["active"] == true { "active" } else { "" };
+        let cells = ["version", "deployed_at", "contract", "label"].map(|key| table::cell(&version[key]));
+        let digest = table::cell(&version["digest"]).chars().take(12).collect();
+        cells.into_iter().chain([digest, active.to_owned()]).collect()
+    };
+    out!();
+    table::print(
+        &["version", "deployed", "contract", "label", "digest", ""],
+        &versions.iter().map(row).collect::<Vec<Vec<String>>>(),
+    );
 }

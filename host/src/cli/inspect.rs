@@ -80,3 +80,10 @@ pub(super) fn print(document: &Value) {
         list("guarantees").iter().map(|g| vec![table::cell(&g["effect"]), table::cell(&g["happens"])]).collect();
     table::print(&["effect", "happens"], &rows);
 }
+
+/// What a deployer should know.
+pub(super) fn print_warnings(document: &Value) {
+    for warning in document["warnings"].as_array().into_iter().flatten() {
+        out!("note: {}", table::cell(warning));
+    }
+}

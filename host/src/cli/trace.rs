@@ -59,6 +59,14 @@ impl Trace {
         for attempt in &attempts {
             print_details(attempt);
         }
+        for decision in document["decisions"].as_array().into_iter().flatten() {
+            out!(
+                "\n{} {} by a person; it {}",
+                cell(&decision["at"]),
+                cell(&decision["decision"]),
+                cell(&decision["detail"])
+            );
+        }
         out!();
         let rows = document["guarantees"].as_array().cloned().unwrap_or_default();
         let rows: Vec<_> = rows.iter().map(|row| vec![cell(&row["effect"]), cell(&row["happens"])]).collect();

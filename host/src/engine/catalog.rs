@@ -3,6 +3,7 @@
 //! A deploy is checked whole before anything is stored; if any check fails, the old version keeps serving.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
@@ -10,11 +11,13 @@ use tokio::sync::Mutex;
 
 use super::Engine;
 use super::label::{Class, Label};
+pub use super::routes::Routed;
+use super::routes::Routes;
 use crate::guest::bindings::MessageHandlerPre;
 use crate::guest::{Settings, State};
 use crate::manifest::Manifest;
 use crate::message::Contract;
-use crate::store::{self, Deployment, Store};
+use crate::store::{self, Activation, Deployed, Deployment, Store, VersionRecord};
 
 /// A deployed function at its active version.
 pub struct Function {
@@ -27,6 +30,7 @@ pub struct Function {
     pub(crate) settings: Arc<Settings>,
     /// Set once it is compiled.
     pub(crate) compiled: OnceLock<Compiled>,
+    paused: AtomicBool,
 }
 
 /// A component that is ready to run.
@@ -36,6 +40,31 @@ pub(crate) struct Compiled {
 }
 
 impl Function {
+    /// As it was stored.
+    fn stored(name: &str, version: VersionRecord, secret: [u8; 32]) -> Result<Self, String> {
+        let read = Manifest::parse(&version.manifest);
+        let class = Class::parse(&version.label);
+        let (Ok(mut manifest), Some(class)) = (read, class) else {
+            return Err("its stored manifest cannot be read by this version of semel; deploy it again".into());
+        };
+        manifest.contract = version.contract;
+        name.clone_into(&mut manifest.name);
+        Ok(Self {
+            version: version.version,
+            digest: version.digest,
+            text: version.manifest,
+            settings: Arc::new(Settings { manifest, class, secret }),
+            compiled: OnceLock::new(),
+            paused: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether its messages are left waiting for now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
     /// What its deployment asks for.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -66,9 +95,23 @@ pub struct Upload {
     pub accept_weaker: bool,
 }
 
-/// Why a deploy was not done.
+/// What came of a deploy or a rollback.
+pub struct Steered {
+    /// The active version from now on.
+    pub function: Arc<Function>,
+    /// What the deployer should know.
+    pub warnings: Vec<String>,
+}
+
+/// Why a deploy or a rollback was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// No function of this name is deployed.
+    #[error("no such function is deployed")]
+    Unknown,
+    /// It does not fit what is deployed; the text says why.
+    #[error("{0}")]
+    Conflict(String),
     /// What was uploaded is not right; the text says what and where.
     #[error("{0}")]
     Invalid(String),
@@ -77,28 +120,18 @@ pub enum Refusal {
     Store(#[from] store::Error),
 }
 
-/// Whom a path belongs to, and for which methods.
-#[derive(Debug, Clone)]
-struct Bound {
-    function: String,
-    methods: Vec<String>,
-}
-
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Routed {
-    /// To this function, with these path parameters.
-    To(String, Vec<(String, String)>),
-    /// The path is known, the method is not; the methods that are.
-    OtherMethods(Vec<String>),
-    /// Nowhere.
-    Nowhere,
-}
-
 #[derive(Default)]
 struct Table {
     functions: BTreeMap<String, Arc<Function>>,
-    routes: matchit::Router<Vec<Bound>>,
+    routes: Routes,
+}
+
+impl Table {
+    fn find_routes(&mut self) {
+        if let Ok(routes) = Routes::of(self.functions.values().map(|function| function.manifest())) {
+            self.routes = routes; // Checked before anything was stored.
+        }
+    }
 }
 
 /// All deployed functions of this host.
@@ -115,31 +148,17 @@ impl Catalog {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(engine: Arc<Engine>, store: Arc<dyn Store>) -> Result<Self, store::Error> {
-        let secret = store.secret();
         let mut functions = BTreeMap::new();
         for record in store.functions().await? {
-            let version = record.active;
-            let read = Manifest::parse(&version.manifest);
-            let class = Class::parse(&version.label);
-            let (Ok(mut manifest), Some(class)) = (read, class) else {
-                tracing::error!(
-                    function = record.name,
-                    "its stored manifest cannot be read by this version; deploy it again"
-                );
-                continue;
-            };
-            manifest.contract = version.contract;
-            manifest.name.clone_from(&record.name);
-            let function = Function {
-                version: version.version,
-                digest: version.digest,
-                text: version.manifest,
-                settings: Arc::new(Settings { manifest, class, secret }),
-                compiled: OnceLock::new(),
-            };
-            functions.insert(record.name, Arc::new(function));
+            match Function::stored(&record.name, record.active, store.secret()) {
+                Ok(function) => {
+                    function.paused.store(record.paused, Ordering::Relaxed);
+                    functions.insert(record.name, Arc::new(function));
+                }
+                Err(error) => tracing::error!(function = record.name, error, "its messages wait"),
+            }
         }
-        let routes = routes(&functions).map_err(store::Error::Broken)?;
+        let routes = Routes::of(functions.values().map(|f| f.manifest())).map_err(store::Error::Broken)?;
         Ok(Self { engine, store, table: RwLock::new(Table { functions, routes }), deploying: Mutex::new(()) })
     }
 
@@ -147,17 +166,20 @@ impl Catalog {
     pub async fn compile_all(&self) {
         for function in self.all().into_iter().filter(|function| function.compiled.get().is_none()) {
             let name = &function.manifest().name;
-            let compiled = match self.store.component(&function.digest).await {
-                Ok(Some(bytes)) => self.compile(bytes).await,
-                Ok(None) => Err("its component is missing in the database".into()),
-                Err(error) => Err(error.to_string()),
-            };
-            match compiled {
+            match self.compile_stored(&function.digest).await {
                 Ok(compiled) => {
                     let _ = function.compiled.set(compiled); // Somebody else was faster: the same component.
                 }
                 Err(error) => tracing::error!(function = name, error, "cannot be run; its messages wait"),
             }
+        }
+    }
+
+    async fn compile_stored(&self, digest: &str) -> Result<Compiled, String> {
+        match self.store.component(digest).await {
+            Ok(Some(bytes)) => self.compile(bytes).await,
+            Ok(None) => Err("its component is missing in the database".into()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -182,20 +204,14 @@ impl Catalog {
     /// Where a path of a manifest leads.
     #[must_use]
     pub fn route(&self, method: &str, path: &str) -> Routed {
-        let table = self.read();
-        let Ok(found) = table.routes.at(path) else { return Routed::Nowhere };
-        let Some(bound) = found.value.iter().find(|bound| bound.methods.iter().any(|m| m == method)) else {
-            return Routed::OtherMethods(found.value.iter().flat_map(|bound| bound.methods.clone()).collect());
-        };
-        let params = found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Routed::To(bound.function.clone(), params)
+        self.read().routes.find(method, path)
     }
 
     /// Checks and stores a deploy, and makes it the active version.
     ///
     /// # Errors
     /// If anything about it is not right; then nothing was changed.
-    pub async fn deploy(&self, upload: Upload) -> Result<Arc<Function>, Refusal> {
+    pub async fn deploy(&self, upload: Upload) -> Result<Steered, Refusal> {
         let _one_at_a_time = self.deploying.lock().await;
         let mut manifest = Manifest::parse(&upload.manifest).map_err(Refusal::Invalid)?;
         if let Some(name) = upload.name {
@@ -209,47 +225,115 @@ impl Catalog {
         }
         let digest = hex::encode(Sha256::digest(&upload.component));
         let compiled = self.compile(upload.component.clone()).await.map_err(Refusal::Invalid)?;
-        check_label(self.get(&manifest.name).as_deref(), &manifest, compiled.label.class, upload.accept_weaker)
-            .map_err(Refusal::Invalid)?;
-        self.check_routes(&manifest).map_err(Refusal::Invalid)?;
+        let class = compiled.label.class;
+        self.check(&manifest, class, upload.accept_weaker)?;
         let deployment = Deployment {
-            function: manifest.name.clone(),
-            app: manifest.app.clone(),
+            activation: activation(&manifest),
             manifest: upload.manifest.clone(),
             contract: manifest.contract,
-            label: compiled.label.class.to_string(),
+            label: class.to_string(),
             digest: digest.clone(),
             component: upload.component,
-            topics: manifest.trigger.topics.clone(),
             migrations: upload.migrations,
         };
-        let version = self.store.deploy(deployment).await?;
-        let name = manifest.name.clone();
-        let settings = Arc::new(Settings { manifest, class: compiled.label.class, secret: self.store.secret() });
-        let function =
-            Function { version, digest, text: upload.manifest, settings, compiled: OnceLock::from(compiled) };
-        let function = Arc::new(function);
-        self.activate(name, Arc::clone(&function));
+        let Deployed { version, migrations } = self.store.deploy(deployment).await?;
+        let settings = Arc::new(Settings { manifest, class, secret: self.store.secret() });
+        let function = Function {
+            version,
+            digest,
+            text: upload.manifest,
+            settings,
+            compiled: OnceLock::from(compiled),
+            paused: AtomicBool::new(false),
+        };
+        let warn = |name| format!("migration {name} was applied; a rollback does not undo it");
+        Ok(Steered { function: self.activate(function), warnings: migrations.iter().map(warn).collect() })
+    }
+
+    /// Makes an earlier version the active one: `to`, or the one that was active before the active one was deployed.
+    ///
+    /// # Errors
+    /// If there is no such version, or it would not be taken as a deploy; then nothing was changed.
+    pub async fn rollback(&self, name: &str, to: Option<i64>, accept_weaker: bool) -> Result<Steered, Refusal> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let active = self.get(name).ok_or(Refusal::Unknown)?;
+        let versions = self.store.versions(name).await?;
+        let previous = versions.iter().find(|v| v.version == active.version).and_then(|v| v.previous);
+        let to = to.or(previous).ok_or_else(|| {
+            Refusal::Conflict(format!("version {} of {name} is the first one: there is none before it", active.version))
+        })?;
+        let Some(target) = versions.into_iter().find(|v| v.version == to) else {
+            return Err(Refusal::Conflict(format!("{name} has no version {to}; `semel functions {name}` lists them")));
+        };
+        let function = Function::stored(name, target, self.store.secret()).map_err(Refusal::Invalid)?;
+        self.check(function.manifest(), function.class(), accept_weaker)?;
+        let compiled = self.compile_stored(&function.digest).await.map_err(Refusal::Invalid)?;
+        let _ = function.compiled.set(compiled); // It was empty.
+        let kept = self.store.activate(to, activation(function.manifest())).await?;
+        let warn = |migration| format!("migration {migration} of a later version stays applied");
+        Ok(Steered { function: self.activate(function), warnings: kept.iter().map(warn).collect() })
+    }
+
+    /// Leaves a function's messages waiting, or goes on with them.
+    ///
+    /// # Errors
+    /// If there is no such function.
+    pub async fn pause(&self, name: &str, paused: bool) -> Result<Arc<Function>, Refusal> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let function = self.get(name).ok_or(Refusal::Unknown)?;
+        self.store.pause(name, paused).await?;
+        function.paused.store(paused, Ordering::Relaxed);
         Ok(function)
     }
 
-    fn activate(&self, name: String, function: Arc<Function>) {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.functions.insert(name, function);
-        if let Ok(routes) = routes(&table.functions) {
-            table.routes = routes; // Checked before the deploy was stored.
+    /// Removes a function. What runs may end; what waits is for [`crate::store::Steering::sweep`].
+    ///
+    /// # Errors
+    /// If there is no such function.
+    pub async fn remove(&self, name: &str) -> Result<(), Refusal> {
+        let _one_at_a_time = self.deploying.lock().await;
+        if !self.store.remove(name).await? {
+            return Err(Refusal::Unknown);
         }
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.functions.remove(name);
+        table.find_routes();
+        Ok(())
     }
 
-    fn check_routes(&self, manifest: &Manifest) -> Result<(), String> {
-        let mut functions: BTreeMap<_, _> =
-            self.read().functions.iter().map(|(name, f)| (name.clone(), f.manifest().clone())).collect();
-        functions.insert(manifest.name.clone(), manifest.clone());
-        routes_of(functions.values()).map(|_| ())
+    /// What holds for every version that is to become active.
+    fn check(&self, manifest: &Manifest, class: Class, accept_weaker: bool) -> Result<(), Refusal> {
+        check_label(self.get(&manifest.name).as_deref(), manifest, class, accept_weaker).map_err(Refusal::Invalid)?;
+        let table = self.read();
+        let others = table.functions.values().map(|f| f.manifest()).filter(|other| other.name != manifest.name);
+        Routes::of(others.chain([manifest])).map(drop).map_err(Refusal::Invalid)
+    }
+
+    fn activate(&self, function: Function) -> Arc<Function> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let name = function.manifest().name.clone();
+        if let Some(old) = table.functions.get(&name) {
+            function.paused.store(old.is_paused(), Ordering::Relaxed);
+        }
+        let function = Arc::new(function);
+        table.functions.insert(name, Arc::clone(&function));
+        table.find_routes();
+        function
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the store acts on of a manifest.
+fn activation(manifest: &Manifest) -> Activation {
+    Activation {
+        function: manifest.name.clone(),
+        app: manifest.app.clone(),
+        topics: manifest.trigger.topics.clone(),
+        serial: manifest.is_serial(),
+        backlog: manifest.backlog(),
     }
 }
 
@@ -274,29 +358,4 @@ fn check_label(old: Option<&Function>, new: &Manifest, class: Class, accepted: b
         ));
     }
     Ok(())
-}
-
-fn routes(functions: &BTreeMap<String, Arc<Function>>) -> Result<matchit::Router<Vec<Bound>>, String> {
-    routes_of(functions.values().map(|function| function.manifest()))
-}
-
-/// All routes in one table; two functions may share a path if their methods differ.
-fn routes_of<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Result<matchit::Router<Vec<Bound>>, String> {
-    let mut paths: BTreeMap<&str, Vec<Bound>> = BTreeMap::new();
-    for manifest in manifests {
-        for route in &manifest.trigger.http {
-            let bound = paths.entry(&route.path).or_default();
-            let taken = bound.iter().find(|other| other.methods.iter().any(|m| route.methods.contains(m)));
-            if let Some(other) = taken {
-                return Err(format!("[trigger] http: {} already belongs to function {}", route.path, other.function));
-            }
-            bound.push(Bound { function: manifest.name.clone(), methods: route.methods.clone() });
-        }
-    }
-    let mut router = matchit::Router::new();
-    for (path, bound) in paths {
-        let owner = bound.first().map(|bound| bound.function.clone()).unwrap_or_default();
-        router.insert(path, bound).map_err(|e| format!("[trigger] http path {path} of function {owner}: {e}"))?;
-    }
-    Ok(router)
 }

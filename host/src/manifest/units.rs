@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::flow::Rate;
+
 /// A time span written as `250ms`, `2s`, `5m`, `24h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Span(#[serde(deserialize_with = "span")] pub Duration);
@@ -35,6 +37,17 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         Some(millis) if millis <= ten_years => Ok(Duration::from_millis(millis)),
         _ => Err(format!("\"{text}\" is longer than ten years")),
     }
+}
+
+/// A rate written as `100/s`, `10/m` or `5/h`.
+pub(super) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rate>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let read = text.split_once('/').and_then(|(count, unit)| {
+        let unit = ["s", "m", "h"].contains(&unit).then(|| parse_span(&format!("1{unit}")).ok())??;
+        Rate::new(count.parse().ok()?, unit)
+    });
+    let wrong = || format!("\"{text}\" is not a rate; write a whole number per s, m or h, for example 100/s or 10/m");
+    read.map(Some).ok_or_else(|| serde::de::Error::custom(wrong()))
 }
 
 /// A size written as `64MiB`.

@@ -5,55 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::message::{Answer, Contract, State};
 
-/// Everything one deploy changes.
-#[derive(Debug, Clone)]
-pub struct Deployment {
-    /// Name of the function.
-    pub function: String,
-    /// Whose tables.
-    pub app: String,
-    /// The text of the manifest.
-    pub manifest: String,
-    /// The contract, which may have been given at deploy instead of in the manifest.
-    pub contract: Contract,
-    /// The label, as computed.
-    pub label: String,
-    /// SHA-256 of the component, in hexadecimal.
-    pub digest: String,
-    /// The component.
-    pub component: Vec<u8>,
-    /// Topics it subscribes to.
-    pub topics: Vec<String>,
-    /// App migrations in order: file name and SQL text.
-    pub migrations: Vec<(String, String)>,
-}
-
-/// The active version of one function.
-#[derive(Debug, Clone)]
-pub struct FunctionRecord {
-    /// Name of the function.
-    pub name: String,
-    /// The active version.
-    pub active: VersionRecord,
-}
-
-/// One deployed version.
-#[derive(Debug, Clone)]
-pub struct VersionRecord {
-    /// Counts up from 1 per function.
-    pub version: i64,
-    /// SHA-256 of the component, in hexadecimal.
-    pub digest: String,
-    /// The text of the manifest.
-    pub manifest: String,
-    /// The contract.
-    pub contract: Contract,
-    /// The label.
-    pub label: String,
-    /// When it was deployed.
-    pub created_at: Timestamp,
-}
-
 /// Which messages to list.
 #[derive(Debug, Clone, Default)]
 pub struct MessageFilter {
@@ -65,6 +16,21 @@ pub struct MessageFilter {
     pub before: Option<i64>,
     /// At most so many.
     pub limit: u32,
+}
+
+impl Counts {
+    /// How many are in a state.
+    #[must_use]
+    pub fn of(&self, state: State) -> u64 {
+        match state {
+            State::Available => self.available,
+            State::Running => self.running,
+            State::Completed => self.completed,
+            State::Dead => self.dead,
+            State::InDoubt => self.in_doubt,
+            State::Cancelled => self.cancelled,
+        }
+    }
 }
 
 /// A message and where it stands.
@@ -84,6 +50,8 @@ pub struct MessageRecord {
     pub state: State,
     /// Claims so far.
     pub attempt: u32,
+    /// Of these, before the last redrive.
+    pub attempts_before: u32,
     /// Version of the last claim; none before the first.
     pub version: Option<i64>,
     /// Contract of that version, or of the active one.
@@ -137,6 +105,17 @@ pub struct AttemptRecord {
     pub logs: Vec<LogRecord>,
     /// Lines not kept.
     pub logs_dropped: u32,
+}
+
+/// What a person decided about a message.
+#[derive(Debug, Clone, Serialize)]
+pub struct DecisionRecord {
+    /// When.
+    pub at: Timestamp,
+    /// `redriven`, `resolved` or `cancelled`.
+    pub decision: String,
+    /// Where it stood before, and what became of it.
+    pub detail: String,
 }
 
 /// One logged line.

@@ -11,24 +11,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Notify;
 
 use super::Error;
 use crate::clock::AnchoredClock;
 
+mod accept;
 mod catalog;
 mod connection;
 mod gate;
+mod group;
 mod guest_sql;
 mod queue;
 mod records;
 mod schema;
 mod session;
+mod steering;
 mod values;
 mod walls;
 mod writer;
 
+use connection::Connection;
 use writer::Writer;
 
 /// The oldest SQLite whose WAL is known to be right.
@@ -55,6 +60,15 @@ impl Sqlite {
         let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options_for_reading(&path));
         let work = Arc::new(Notify::new());
         Ok(Self { writer, readers, clock, epoch: opened.epoch, secret: opened.secret, work })
+    }
+
+    /// Runs an operation of the engine in a transaction of its own: committed if it is ok, else without a trace.
+    async fn transaction<T, F>(&self, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> LocalBoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.writer.run(move |connection| Box::pin(connection.transaction(operation))).await
     }
 }
 

@@ -223,6 +223,14 @@ impl Semel {
         value
     }
 
+    /// Changes the database file, while the host is down.
+    pub(crate) async fn in_file_change(&self, sql: &str) {
+        let options = SqliteConnectOptions::new().filename(self.folder().join("test.db"));
+        let mut file = options.connect().await.expect("the database file");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut file).await.expect(sql);
+        file.close().await.expect("an end");
+    }
+
     /// Runs `semel` against this host.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Done {
         self.cli_with(arguments, "").await
@@ -387,6 +395,11 @@ impl Function {
 
     pub(crate) fn contract(self, contract: &str) -> Self {
         self.option(&format!("contract={contract}"))
+    }
+
+    /// Whatever the guarantee of the running version is.
+    pub(crate) fn accept_weaker(self) -> Self {
+        self.option("accept_weaker_guarantee=true")
     }
 
     /// With an option of the deploy, as it stands in the query.

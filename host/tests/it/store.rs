@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use semel::message::{Claim, Claimed, Contract, Event, State, Token, Usage};
 use semel::store::{
-    self, Bounds, ClaimRequest, Commit, Deployment, Enqueued, Failure, Key, Lane, Recovered, Rows, SqlError, Store,
-    Target, Value,
+    self, Activation, Bounds, ClaimRequest, Commit, Deployment, Enqueued, Failure, Key, Lane, Recovered, Remember,
+    Rows, SqlError, Store, Target, Value,
 };
 
 /// A store in a folder of its own, with one function `f` deployed whose app has a table `scratch`.
@@ -95,14 +95,18 @@ impl Bench {
 
 fn deployment(function: &str) -> Deployment {
     Deployment {
-        function: function.into(),
-        app: "app".into(),
+        activation: Activation {
+            function: function.into(),
+            app: "app".into(),
+            topics: vec!["topic".into()],
+            serial: false,
+            backlog: None,
+        },
         manifest: format!("name = \"{function}\""),
         contract: Contract::FinishOnce,
         label: "transactional".into(),
         digest: "digest".into(),
         component: b"component".to_vec(),
-        topics: vec!["topic".into()],
         migrations: vec![("0001_scratch.sql".into(), "CREATE TABLE scratch (id INTEGER)".into())],
     }
 }
@@ -115,6 +119,7 @@ fn lane() -> Lane {
         max_attempts: 3,
         lease: Duration::from_secs(10),
         limit: 10,
+        rate: None,
     }
 }
 
@@ -249,20 +254,23 @@ async fn a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost(
 #[tokio::test]
 async fn a_key_makes_one_message_until_it_expires() {
     let bench = Bench::new().await;
-    let send = |id: &str, fingerprint: &[u8], window: Option<Duration>| {
+    let send = |id: &str, fingerprint: &[u8], remember: Remember| {
         let event = Event { id: id.into(), topic: "fn/f".into(), ..Event::default() };
-        let key = Key { key: "key".into(), fingerprint: fingerprint.to_vec(), window };
+        let key = Key { key: "key".into(), fingerprint: fingerprint.to_vec(), remember };
         let store = Arc::clone(&bench.store);
         async move { store.enqueue(event, Target::Function("f".into()), Some(key)).await.expect("a working store") }
     };
-    let short = Some(Duration::from_millis(50));
+    let known = |ids: &[String]| Enqueued::Duplicate { id: ids[0].clone(), ended_as: None };
+    let short = Remember::For(Duration::from_millis(50));
     let Enqueued::Accepted(ids) = send("one", b"same", short).await else { panic!("not accepted") };
-    assert_eq!(send("two", b"same", short).await, Enqueued::Duplicate(ids[0].clone()));
+    assert_eq!(send("two", b"same", short).await, known(&ids));
     assert_eq!(send("three", b"other", short).await, Enqueued::KeyReused);
     tokio::time::sleep(Duration::from_millis(80)).await;
-    let Enqueued::Accepted(later) = send("four", b"other", None).await else { panic!("the window is over") };
+    let Enqueued::Accepted(later) = send("four", b"other", Remember::Forever).await else {
+        panic!("the window is over")
+    };
     assert_ne!(later, ids);
-    assert_eq!(send("five", b"other", None).await, Enqueued::Duplicate(later[0].clone()));
+    assert_eq!(send("five", b"other", Remember::Forever).await, known(&later));
     let counts = bench.store.counts().await.expect("counts");
     assert_eq!(counts[0].available, 2, "one message per accepted send");
 }
@@ -271,7 +279,8 @@ async fn a_key_makes_one_message_until_it_expires() {
 async fn an_event_fans_out_to_every_subscriber_and_to_nobody_else() {
     let bench = Bench::new().await;
     bench.store.deploy(Deployment { migrations: vec![], ..deployment("g") }).await.expect("a second subscriber");
-    let other = Deployment { topics: vec!["other".into()], migrations: vec![], ..deployment("h") };
+    let mut other = Deployment { migrations: vec![], ..deployment("h") };
+    other.activation.topics = vec!["other".into()];
     bench.store.deploy(other).await.expect("no subscriber");
     let event = |topic: &str| Event { id: format!("event {topic}"), topic: topic.into(), ..Event::default() };
     let sent = bench.store.enqueue(event("topic"), Target::Subscribers, None).await.expect("a working store");

@@ -15,20 +15,23 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("clock", &[]),
     ("message", &["clock"]),
-    ("manifest", &["clock", "message"]),
+    ("flow", &["clock"]),
+    ("manifest", &["clock", "flow", "message"]),
     ("settle", &["message", "manifest"]),
+    ("running", &["message"]),
     ("settled", &[]),
-    ("store", &["clock", "message"]),
+    ("store", &["clock", "flow", "message"]),
     ("guest", &["clock", "message", "manifest", "store", "engine"]),
-    ("engine", &["clock", "message", "manifest", "store", "guest"]),
-    ("worker", &["clock", "message", "manifest", "store", "engine", "settle", "settled"]),
-    ("api", &["clock", "message", "manifest", "store", "engine", "settled"]),
-    ("config", &["manifest"]),
+    ("engine", &["clock", "message", "manifest", "running", "store", "guest"]),
+    ("worker", &["clock", "message", "manifest", "running", "store", "engine", "settle", "settled"]),
+    ("api", &["clock", "message", "manifest", "running", "store", "engine", "settled"]),
+    ("keeper", &["store"]),
+    ("config", &["manifest", "store"]),
     ("folder", &["engine", "manifest"]),
-    ("host", &["api", "config", "engine", "folder", "settled", "store", "worker"]),
+    ("host", &["api", "config", "engine", "folder", "keeper", "running", "settled", "store", "worker"]),
     ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "worker"]),
     ("experiment", &["clock", "folder", "message", "store"]),
     ("cli", &["api", "bench", "config", "engine", "experiment", "folder", "host", "manifest", "message", "store"]),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use semel::message::{Contract, Event};
-use semel::store::{self, Bounds, Deployment, Rows, Session, SqlError, Store, Target, Value};
+use semel::store::{self, Activation, Bounds, Deployment, Rows, Session, SqlError, Store, Target, Value};
 
 struct App {
     store: Arc<dyn Store>,
@@ -17,14 +17,18 @@ impl App {
         let store = store::open(&format!("sqlite://{}/test.db", folder.path().display())).await.expect("a store");
         let tables = "CREATE TABLE own (id INTEGER PRIMARY KEY, value TEXT UNIQUE); INSERT INTO own VALUES (1, 'one')";
         let deployment = Deployment {
-            function: "f".into(),
-            app: "app".into(),
+            activation: Activation {
+                function: "f".into(),
+                app: "app".into(),
+                topics: vec![],
+                serial: false,
+                backlog: None,
+            },
             manifest: "name = \"f\"".into(),
             contract: Contract::FinishOnce,
             label: "transactional".into(),
             digest: "digest".into(),
             component: vec![],
-            topics: vec![],
             migrations: vec![("0001.sql".into(), tables.into())],
         };
         store.deploy(deployment).await.expect("a deploy");

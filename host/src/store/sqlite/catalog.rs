@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Row};
 
 use super::connection::Connection;
@@ -11,7 +12,7 @@ use super::walls::Mode;
 use super::{Error, Sqlite, classify, gate};
 use crate::clock::Timestamp;
 use crate::message::Contract;
-use crate::store::{Catalog, Deployment, FunctionRecord, VersionRecord};
+use crate::store::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 
 const OTHER_APP: &str = include_str!("deploy_other_app.sql");
 const SAME: &str = include_str!("deploy_same.sql");
@@ -23,6 +24,12 @@ const SUBSCRIBE: &str = include_str!("deploy_subscribe.sql");
 const MIGRATION_FIND: &str = include_str!("app_migration_find.sql");
 const MIGRATION_RECORD: &str = include_str!("app_migration_record.sql");
 const ENGINE_SCHEMA: &str = include_str!("engine_schema.sql");
+const SERIAL: &str = include_str!("deploy_serial.sql");
+const PARALLEL: &str = include_str!("deploy_parallel.sql");
+const MIGRATIONS_AFTER: &str = include_str!("migrations_after.sql");
+const PAUSE: &str = include_str!("pause.sql");
+const REMOVE: &str = include_str!("remove.sql");
+const VERSIONS: &str = include_str!("versions.sql");
 const FUNCTIONS: &str = include_str!("functions.sql");
 const BYTES: &str = include_str!("component.sql");
 
@@ -35,36 +42,62 @@ impl Catalog for Sqlite {
         self.secret
     }
 
-    async fn deploy(&self, deployment: Deployment) -> Result<i64, Error> {
-        let version = self
-            .writer
-            .run(move |connection| {
-                Box::pin(
-                    connection
-                        .transaction(move |connection| Box::pin(async move { deploy(connection, &deployment).await })),
-                )
-            })
-            .await?;
+    async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Error> {
+        let deploy = self.transaction(move |of| Box::pin(async move { deploy(of, &deployment).await }));
+        let deployed = deploy.await?;
         self.work.notify_one();
-        Ok(version)
+        Ok(deployed)
+    }
+
+    async fn activate(&self, version: i64, of: Activation) -> Result<Vec<String>, Error> {
+        let activate = self.transaction(move |connection| {
+            Box::pin(async move {
+                let after = sqlx::query_scalar(MIGRATIONS_AFTER).bind(&of.function).bind(version);
+                let kept = after.fetch_all(&mut connection.sql).await.map_err(classify)?;
+                activate(connection, version, &of).await.map(|()| kept)
+            })
+        });
+        let kept = activate.await?;
+        self.work.notify_one();
+        Ok(kept)
+    }
+
+    async fn pause(&self, function: &str, paused: bool) -> Result<bool, Error> {
+        let function = function.to_owned();
+        let pause = self.transaction(move |connection| {
+            Box::pin(async move {
+                let pause = sqlx::query(PAUSE).bind(function).bind(paused);
+                Ok(pause.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
+            })
+        });
+        let known = pause.await?;
+        self.work.notify_one();
+        Ok(known)
+    }
+
+    async fn remove(&self, function: &str) -> Result<bool, Error> {
+        let function = function.to_owned();
+        self.transaction(move |connection| {
+            Box::pin(async move {
+                let remove = sqlx::query(REMOVE).bind(&function);
+                let known = remove.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1;
+                sqlx::query(UNSUBSCRIBE).bind(function).execute(&mut connection.sql).await.map_err(classify)?;
+                Ok(known)
+            })
+        })
+        .await
     }
 
     async fn functions(&self) -> Result<Vec<FunctionRecord>, Error> {
         let rows = self.readers.fetch_all(FUNCTIONS).await.map_err(classify)?;
         rows.iter()
-            .map(|row| {
-                let contract = Contract::parse(row.get(4)).ok_or_else(|| Error::Broken("unknown contract".into()))?;
-                let active = VersionRecord {
-                    version: row.get(1),
-                    digest: row.get(2),
-                    manifest: row.get(3),
-                    contract,
-                    label: row.get(5),
-                    created_at: Timestamp(row.get(6)),
-                };
-                Ok(FunctionRecord { name: row.get(0), active })
-            })
+            .map(|row| Ok(FunctionRecord { name: row.get(7), active: version(row)?, paused: row.get(8) }))
             .collect()
+    }
+
+    async fn versions(&self, function: &str) -> Result<Vec<VersionRecord>, Error> {
+        let rows = sqlx::query(VERSIONS).bind(function).fetch_all(&self.readers).await.map_err(classify)?;
+        rows.iter().map(version).collect()
     }
 
     async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>, Error> {
@@ -72,26 +105,41 @@ impl Catalog for Sqlite {
     }
 }
 
-async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<i64, Error> {
-    let other = sqlx::query_scalar(OTHER_APP).bind(&deployment.function).bind(&deployment.app);
+fn version(row: &SqliteRow) -> Result<VersionRecord, Error> {
+    Ok(VersionRecord {
+        version: row.get(0),
+        digest: row.get(1),
+        manifest: row.get(2),
+        contract: Contract::parse(row.get(3)).ok_or_else(|| Error::Broken("unknown contract".into()))?,
+        label: row.get(4),
+        created_at: Timestamp(row.get(5)),
+        previous: row.get(6),
+    })
+}
+
+async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<Deployed, Error> {
+    let Activation { function, app, .. } = &deployment.activation;
+    let other = sqlx::query_scalar(OTHER_APP).bind(function).bind(app);
     if let Some(other) = other.fetch_optional(&mut connection.sql).await.map_err(classify)? {
-        let (other, app): (String, _) = (other, &deployment.app);
+        let other: String = other;
         return Err(Error::Refused(format!(
             "app = \"{app}\": the database of this host holds the app \"{other}\", and can hold one; deploy to a host with \
              another database, or use the same app"
         )));
     }
+    let mut migrations = Vec::new();
     for (name, text) in &deployment.migrations {
-        apply_migration(connection, deployment, name, text).await?;
+        if apply_migration(connection, &deployment.activation, name, text).await? {
+            migrations.push(name.clone());
+        }
     }
-    let function = &deployment.function;
     let same = sqlx::query_scalar(SAME)
         .bind(function)
         .bind(&deployment.digest)
         .bind(&deployment.manifest)
         .bind(deployment.contract.as_str());
     if let Some(version) = same.fetch_optional(&mut connection.sql).await.map_err(classify)? {
-        return Ok(version);
+        return Ok(Deployed { version, migrations });
     }
     let now = connection.clock.now();
     let component = sqlx::query(COMPONENT).bind(&deployment.digest).bind(&deployment.component);
@@ -104,18 +152,23 @@ async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<
         .bind(&deployment.label)
         .bind(now.0);
     let version: i64 = version.fetch_one(&mut connection.sql).await.map_err(classify)?;
-    sqlx::query(ACTIVATE)
-        .bind(function)
-        .bind(&deployment.app)
-        .bind(version)
-        .execute(&mut connection.sql)
-        .await
-        .map_err(classify)?;
-    sqlx::query(UNSUBSCRIBE).bind(function).execute(&mut connection.sql).await.map_err(classify)?;
-    for topic in &deployment.topics {
-        sqlx::query(SUBSCRIBE).bind(topic).bind(function).execute(&mut connection.sql).await.map_err(classify)?;
+    activate(connection, version, &deployment.activation).await?;
+    Ok(Deployed { version, migrations })
+}
+
+/// Makes a version the active one, and what waits of the function stand as it asks.
+async fn activate(connection: &mut Connection, version: i64, of: &Activation) -> Result<(), Error> {
+    let activate =
+        sqlx::query(ACTIVATE).bind(&of.function).bind(&of.app).bind(version).bind(of.serial).bind(of.backlog);
+    activate.execute(&mut connection.sql).await.map_err(classify)?;
+    let order = if of.serial { SERIAL } else { PARALLEL };
+    sqlx::query(order).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
+    sqlx::query(UNSUBSCRIBE).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
+    for topic in &of.topics {
+        let subscribe = sqlx::query(SUBSCRIBE).bind(topic).bind(&of.function);
+        subscribe.execute(&mut connection.sql).await.map_err(classify)?;
     }
-    Ok(version)
+    Ok(())
 }
 
 /// The engine's part of the schema, as text.
@@ -123,14 +176,14 @@ async fn engine_schema(connection: &mut Connection) -> Result<String, Error> {
     sqlx::query_scalar(ENGINE_SCHEMA).fetch_one(&mut connection.sql).await.map_err(classify)
 }
 
-/// Applies one app migration unless it was applied before; one that has changed since is refused.
-async fn apply_migration(connection: &mut Connection, of: &Deployment, name: &str, text: &str) -> Result<(), Error> {
+/// Applies one app migration unless it was applied before (then it returns false); one that has changed since is refused.
+async fn apply_migration(connection: &mut Connection, of: &Activation, name: &str, text: &str) -> Result<bool, Error> {
     let refused = |why: String| Error::Refused(format!("migration {name}: {why}"));
     let checksum = hex::encode(Sha256::digest(text));
     let find = sqlx::query(MIGRATION_FIND).bind(&of.app).bind(name);
     if let Some(known) = find.fetch_optional(&mut connection.sql).await.map_err(classify)? {
         if known.get::<&str, _>(0) == checksum {
-            return Ok(());
+            return Ok(false);
         }
         let (app, by) = (&of.app, known.get::<&str, _>(1));
         return Err(refused(format!(
@@ -162,5 +215,5 @@ async fn apply_migration(connection: &mut Connection, of: &Deployment, name: &st
     let now = connection.clock.now();
     let record = sqlx::query(MIGRATION_RECORD).bind(&of.app).bind(name).bind(&of.function).bind(checksum).bind(now.0);
     record.execute(&mut connection.sql).await.map_err(classify)?;
-    Ok(())
+    Ok(true)
 }

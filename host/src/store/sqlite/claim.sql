@@ -10,4 +10,4 @@ WHERE seq IN (
     ORDER BY priority DESC, available_at, seq
     LIMIT $11
 )
-RETURNING seq, fence, attempt
+RETURNING seq, fence, attempt, attempts_before

@@ -1,4 +1,5 @@
 -- The active version of every function.
-SELECT f.name, v.version, v.digest, v.manifest, v.contract, v.label, v.created_at
+SELECT v.version, v.digest, v.manifest, v.contract, v.label, v.created_at, v.previous, f.name, f.paused
 FROM semel_functions f JOIN semel_versions v ON v.function = f.name AND v.version = f.active
+WHERE f.removed = 0
 ORDER BY f.name

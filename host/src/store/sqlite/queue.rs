@@ -7,20 +7,16 @@ use sqlx::Row;
 
 use super::connection::Connection;
 use super::session::{ACKNOWLEDGE, SqliteSession};
-use super::{Error, Sqlite, classify};
+use super::{Error, Sqlite, accept, classify, group};
 use crate::clock::{Timestamp, micros};
-use crate::message::{Claim, Claimed, Event, Message, Token, Usage, message_id};
+use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
 use crate::store::{ClaimRequest, Commit, Enqueued, Failure, Key, Lane, LogRecord, Queue, Recovered, Session, Target};
 
-const KEY_FIND: &str = include_str!("key_find.sql");
-const KEY_REMEMBER: &str = include_str!("key_remember.sql");
-const FUNCTION_EXISTS: &str = include_str!("function_exists.sql");
-const SUBSCRIBERS: &str = include_str!("subscribers.sql");
-const ENQUEUE_MESSAGE: &str = include_str!("enqueue_message.sql");
-const ENQUEUE_QUEUE: &str = include_str!("enqueue_queue.sql");
 const PROMOTE: &str = include_str!("promote.sql");
 const CLAIM: &str = include_str!("claim.sql");
 const CLAIMED_MESSAGE: &str = include_str!("claimed_message.sql");
+const RATE_READ: &str = include_str!("rate_read.sql");
+const RATE_WRITE: &str = include_str!("rate_write.sql");
 const BEGIN: &str = include_str!("begin.sql");
 const HEARTBEAT: &str = include_str!("heartbeat.sql");
 const RECOVER: [&str; 4] = [
@@ -29,6 +25,7 @@ const RECOVER: [&str; 4] = [
     include_str!("recover_remove.sql"),
     include_str!("recover_free.sql"),
 ];
+const RECOVER_GROUPS: &str = include_str!("recover_groups.sql");
 const SUSPECTS: &str = include_str!("suspects.sql");
 const RETRY: &str = include_str!("retry.sql");
 const BURY: &str = include_str!("bury.sql");
@@ -42,14 +39,9 @@ impl Queue for Sqlite {
     }
 
     async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error> {
-        let enqueued = self
-            .writer
-            .run(move |connection| {
-                Box::pin(connection.transaction(move |connection| {
-                    Box::pin(async move { enqueue(connection, &event, &target, key).await })
-                }))
-            })
-            .await?;
+        let enqueue =
+            self.transaction(move |to| Box::pin(async move { accept::enqueue(to, &event, &target, key).await }));
+        let enqueued = enqueue.await?;
         if matches!(enqueued, Enqueued::Accepted(_)) {
             self.work.notify_one();
         }
@@ -58,49 +50,22 @@ impl Queue for Sqlite {
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error> {
         let epoch = self.epoch;
-        self.writer
-            .run(move |connection| {
-                Box::pin(
-                    connection.transaction(move |connection| {
-                        Box::pin(async move { claim(connection, &request, epoch).await })
-                    }),
-                )
-            })
-            .await
+        self.transaction(move |from| Box::pin(async move { claim(from, &request, epoch).await })).await
     }
 
     async fn begin(&self, claim: &Claim) -> Result<bool, Error> {
         let claim = claim.clone();
-        self.writer
-            .run(move |connection| {
-                Box::pin(
-                    connection.transaction(move |connection| Box::pin(async move { begin(connection, &claim).await })),
-                )
-            })
-            .await
+        self.transaction(move |of| Box::pin(async move { begin(of, &claim).await })).await
     }
 
     async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<i64>, Error> {
-        self.writer
-            .run(move |connection| {
-                Box::pin(
-                    connection
-                        .transaction(move |connection| Box::pin(async move { heartbeat(connection, &claims).await })),
-                )
-            })
-            .await
+        self.transaction(move |of| Box::pin(async move { heartbeat(of, &claims).await })).await
     }
 
     async fn recover(&self, as_of: Timestamp, functions: Vec<String>) -> Result<Recovered, Error> {
         let epoch = self.epoch;
-        let recovered = self
-            .writer
-            .run(move |connection| {
-                Box::pin(connection.transaction(move |connection| {
-                    Box::pin(async move { recover(connection, epoch, as_of, &functions).await })
-                }))
-            })
-            .await?;
+        let recover = self.transaction(move |of| Box::pin(async move { recover(of, epoch, as_of, &functions).await }));
+        let recovered = recover.await?;
         if recovered.suspects {
             self.work.notify_one();
         }
@@ -109,13 +74,7 @@ impl Queue for Sqlite {
 
     async fn settle(&self, claim: &Claim, end: Failure, usage: Usage) -> Result<bool, Error> {
         let claim = claim.clone();
-        self.writer
-            .run(move |connection| {
-                Box::pin(connection.transaction(move |connection| {
-                    Box::pin(async move { settle(connection, &claim, &end, &usage).await })
-                }))
-            })
-            .await
+        self.transaction(move |of| Box::pin(async move { settle(of, &claim, &end, &usage).await })).await
     }
 
     async fn resolve(&self, claim: &Claim) -> Result<Commit, Error> {
@@ -144,84 +103,36 @@ impl Queue for Sqlite {
     }
 }
 
-async fn enqueue(
-    connection: &mut Connection,
-    event: &Event,
-    target: &Target,
-    key: Option<Key>,
-) -> Result<Enqueued, Error> {
-    let now = connection.clock.now();
-    let functions = match target {
-        Target::Subscribers => subscribers(connection, &event.topic).await?,
-        Target::Function(name) => {
-            let find = sqlx::query_scalar(FUNCTION_EXISTS).bind(name);
-            find.fetch_all(&mut connection.sql).await.map_err(classify)?
-        }
-    };
-    let Some(first) = functions.first() else { return Ok(Enqueued::NoTarget) };
-    if let Some(key) = key {
-        let find = sqlx::query(KEY_FIND).bind(first).bind(&key.key).bind(now.0);
-        if let Some(row) = find.fetch_optional(&mut connection.sql).await.map_err(classify)? {
-            let same = row.get::<Vec<u8>, _>(0) == key.fingerprint;
-            return Ok(if same { Enqueued::Duplicate(row.get(1)) } else { Enqueued::KeyReused });
-        }
-        let expires = key.window.map(|window| now.plus(window).0);
-        let id = message_id(&event.id, first);
-        let remember = sqlx::query(KEY_REMEMBER).bind(first).bind(key.key).bind(key.fingerprint).bind(id).bind(expires);
-        remember.execute(&mut connection.sql).await.map_err(classify)?;
-    }
-    Ok(Enqueued::Accepted(insert_event(connection, event, &functions).await?))
-}
-
-pub(super) async fn subscribers(connection: &mut Connection, topic: &str) -> Result<Vec<String>, Error> {
-    sqlx::query_scalar(SUBSCRIBERS).bind(topic).fetch_all(&mut connection.sql).await.map_err(classify)
-}
-
-/// One message per function, in the transaction that is open. Returns their ids.
-pub(super) async fn insert_event(
-    connection: &mut Connection,
-    event: &Event,
-    functions: &[String],
-) -> Result<Vec<String>, Error> {
-    let now = connection.clock.now();
-    let due = now.plus(event.delay);
-    let headers = serde_json::to_string(&event.headers).unwrap_or_else(|_| "[]".into());
-    let mut ids = Vec::with_capacity(functions.len());
-    for function in functions {
-        let id = message_id(&event.id, function);
-        let message = sqlx::query(ENQUEUE_MESSAGE)
-            .bind(&id)
-            .bind(&event.id)
-            .bind(function)
-            .bind(&event.topic)
-            .bind(&event.group)
-            .bind(&event.content_type)
-            .bind(&headers)
-            .bind(&event.body)
-            .bind(event.priority)
-            .bind(now.0)
-            .bind(due.0);
-        let seq: i64 = message.fetch_one(&mut connection.sql).await.map_err(classify)?.get(0);
-        let queue =
-            sqlx::query(ENQUEUE_QUEUE).bind(seq).bind(function).bind(event.priority).bind(due.0).bind(due <= now);
-        queue.execute(&mut connection.sql).await.map_err(classify)?;
-        ids.push(id);
-    }
-    Ok(ids)
-}
-
 async fn claim(connection: &mut Connection, request: &ClaimRequest, epoch: i64) -> Result<Vec<Claimed>, Error> {
     let now = connection.clock.now();
     sqlx::query(PROMOTE).bind(now.0).execute(&mut connection.sql).await.map_err(classify)?;
     let token = Token::random();
     let mut claimed = Vec::new();
     for lane in &request.lanes {
-        let room = request.limit.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX)).min(lane.limit);
-        if room > 0 {
-            claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed).await?;
+        let room = request.limit.saturating_sub(count(&claimed)).min(lane.limit);
+        if room == 0 {
+            continue;
         }
+        let Some(rate) = lane.rate else {
+            claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed).await?;
+            continue;
+        };
+        let read = sqlx::query_scalar(RATE_READ).bind(&lane.function).fetch_optional(&mut connection.sql);
+        let next = Timestamp(read.await.map_err(classify)?.unwrap_or_default());
+        let (room, before) = (room.min(rate.room(next, now)), count(&claimed));
+        if room == 0 {
+            continue;
+        }
+        claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed).await?;
+        let next = rate.after(next, now, count(&claimed) - before);
+        let write = sqlx::query(RATE_WRITE).bind(&lane.function).bind(next.0);
+        write.execute(&mut connection.sql).await.map_err(classify)?;
     }
     Ok(claimed)
+}
+
+fn count(claimed: &[Claimed]) -> u32 {
+    u32::try_from(claimed.len()).unwrap_or(u32::MAX)
 }
 
 struct Call<'a> {
@@ -254,19 +165,21 @@ async fn claim_lane(
     let mut rows = claim.fetch_all(&mut connection.sql).await.map_err(classify)?;
     rows.sort_by_key(|row| row.get::<i64, _>(0)); // RETURNING promises no order.
     for row in rows {
+        let message = message(connection, row.get(0)).await?;
         let claim = Claim {
             seq: row.get(0),
             fence: row.get(1),
             token: call.token.clone(),
             attempt: row.get(2),
+            attempts_before: row.get(3),
             function: lane.function.clone(),
+            group: message.group.clone(),
             version: lane.version,
             contract: lane.contract,
             lease: lane.lease,
             claimed_at: now,
             host: request.host.clone(),
         };
-        let message = message(connection, claim.seq).await?;
         claimed.push(Claimed { claim, message });
     }
     Ok(())
@@ -312,14 +225,19 @@ async fn recover(
     as_of: Timestamp,
     functions: &[String],
 ) -> Result<Recovered, Error> {
+    let groups = sqlx::query(RECOVER_GROUPS).bind(epoch).bind(as_of.0).fetch_all(&mut connection.sql);
+    let groups = groups.await.map_err(classify)?;
     let sql = &mut connection.sql;
     let [attempts, end, remove, free] = RECOVER.map(|text| sqlx::query(text).bind(epoch).bind(as_of.0));
     attempts.execute(&mut *sql).await.map_err(classify)?;
     let ended = end.fetch_all(&mut *sql).await.map_err(classify)?;
     remove.execute(&mut *sql).await.map_err(classify)?;
-    let freed = free.execute(&mut *sql).await.map_err(classify)?;
+    let freed = free.execute(sql).await.map_err(classify)?;
+    for row in groups {
+        group::order(connection, row.get(0), row.get(1), None).await?;
+    }
     let names = serde_json::to_string(functions).unwrap_or_else(|_| "[]".into());
-    let suspects = sqlx::query_scalar(SUSPECTS).bind(names).fetch_one(sql).await.map_err(classify)?;
+    let suspects = sqlx::query_scalar(SUSPECTS).bind(names).fetch_one(&mut connection.sql).await.map_err(classify)?;
     let dead = ended.iter().filter(|row| row.get::<&str, _>(0) == "dead").count() as u64;
     Ok(Recovered { freed: freed.rows_affected(), dead, in_doubt: ended.len() as u64 - dead, suspects })
 }
@@ -328,16 +246,19 @@ async fn settle(connection: &mut Connection, claim: &Claim, end: &Failure, usage
     let now = connection.clock.now();
     record_attempt(connection, claim, end.kind, Some(&end.message), usage).await?;
     let holds = |sql| sqlx::query(sql).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
-    let settled = if let Some(after) = end.retry_after {
+    if let Some(after) = end.retry_after {
         let due = now.plus(after);
         let retry = holds(RETRY).bind(due.0).bind(end.kind).bind(&end.message);
-        retry.execute(&mut connection.sql).await.map_err(classify)?
-    } else {
-        let bury = holds(BURY).bind(now.0).bind(end.kind).bind(&end.message);
-        bury.execute(&mut connection.sql).await.map_err(classify)?;
-        holds(ACKNOWLEDGE).execute(&mut connection.sql).await.map_err(classify)?
-    };
-    Ok(settled.rows_affected() == 1)
+        let settled = retry.execute(&mut connection.sql).await.map_err(classify)?;
+        group::after(connection, claim, None).await?;
+        return Ok(settled.rows_affected() == 1);
+    }
+    let bury = holds(BURY).bind(now.0).bind(end.kind).bind(&end.message);
+    if bury.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    group::after(connection, claim, Some(claim.seq)).await?;
+    Ok(holds(ACKNOWLEDGE).execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
 }
 
 pub(super) async fn record_attempt(

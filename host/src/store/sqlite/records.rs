@@ -4,27 +4,31 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::{Error, Sqlite, classify};
 use crate::clock::Timestamp;
 use crate::message::{Answer, Contract, State};
-use crate::store::{AttemptRecord, Counts, MessageFilter, MessageRecord, Records};
+use crate::store::{AttemptRecord, Counts, DecisionRecord, MessageFilter, MessageRecord, Records};
 
+const MESSAGE_FROM: &str = include_str!("message_from.sql");
 const MESSAGE: &str = include_str!("message.sql");
 const MESSAGES: &str = include_str!("messages.sql");
+const MESSAGES_ENDED: &str = include_str!("messages_ended.sql");
+const DECISIONS: &str = include_str!("decisions.sql");
 const ATTEMPTS: &str = include_str!("attempts.sql");
 const COUNTS: &str = include_str!("counts.sql");
 
 #[async_trait]
 impl Records for Sqlite {
     async fn message(&self, id: &str) -> Result<Option<MessageRecord>, Error> {
-        let row = sqlx::query(MESSAGE).bind(id).fetch_optional(&self.readers).await.map_err(classify)?;
+        let row = sqlx::query(of_messages(MESSAGE)).bind(id).fetch_optional(&self.readers).await.map_err(classify)?;
         row.as_ref().map(record).transpose()
     }
 
     async fn messages(&self, filter: MessageFilter) -> Result<Vec<MessageRecord>, Error> {
-        let list = sqlx::query(MESSAGES)
+        let few = matches!(filter.state, Some(State::Dead | State::InDoubt | State::Cancelled));
+        let list = sqlx::query(of_messages(if few { MESSAGES_ENDED } else { MESSAGES }))
             .bind(filter.function)
             .bind(filter.state.map(State::as_str))
             .bind(filter.before)
@@ -35,6 +39,13 @@ impl Records for Sqlite {
     async fn attempts(&self, id: &str) -> Result<Vec<AttemptRecord>, Error> {
         let rows = sqlx::query(ATTEMPTS).bind(id).fetch_all(&self.readers).await.map_err(classify)?;
         rows.iter().map(attempt).collect()
+    }
+
+    async fn decisions(&self, id: &str) -> Result<Vec<DecisionRecord>, Error> {
+        let rows = sqlx::query(DECISIONS).bind(id).fetch_all(&self.readers).await.map_err(classify)?;
+        let decision =
+            |row: &SqliteRow| DecisionRecord { at: Timestamp(row.get(0)), decision: row.get(1), detail: row.get(2) };
+        Ok(rows.iter().map(decision).collect())
     }
 
     async fn counts(&self) -> Result<Vec<Counts>, Error> {
@@ -91,6 +102,11 @@ impl Records for Sqlite {
     }
 }
 
+/// Messages with where they stand, under a condition.
+fn of_messages(condition: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!("{MESSAGE_FROM}{condition}"))
+}
+
 fn record(row: &SqliteRow) -> Result<MessageRecord, Error> {
     let state = State::parse(row.get("state")).ok_or_else(|| Error::Broken("a message in no known state".into()))?;
     let kind: Option<String> = row.get("error_kind");
@@ -109,6 +125,7 @@ fn record(row: &SqliteRow) -> Result<MessageRecord, Error> {
         priority: row.get("priority"),
         state,
         attempt: row.get("attempt"),
+        attempts_before: row.get("attempts_before"),
         version: row.get("version"),
         contract: row.get::<Option<&str>, _>("contract").and_then(Contract::parse),
         label: row.get("label"),

@@ -6,11 +6,12 @@ use sqlx::{Executor, Row};
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::accept::{insert_event, subscribers};
 use super::connection::Connection;
 use super::guest_sql;
-use super::queue::{insert_event, record_attempt, subscribers};
+use super::queue::record_attempt;
 use super::writer::{Work, Writer};
-use super::{Error, classify};
+use super::{Error, classify, group};
 use crate::message::{Answer, Claim, Event, Usage};
 use crate::store::{
     Bounds, Column, Commit, DatabaseError, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value,
@@ -302,6 +303,7 @@ async fn acknowledge(connection: &mut Connection, left: &[Left]) -> Result<bool,
             .bind(given.body);
         complete.execute(&mut connection.sql).await.map_err(classify)?;
         record_attempt(connection, claim, "completed", None, usage).await?;
+        group::after(connection, claim, Some(claim.seq)).await?;
     }
     for Left { claim, .. } in left {
         let acknowledge = sqlx::query(ACKNOWLEDGE).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());

@@ -1,0 +1,184 @@
+//! What people decide about functions and messages: `rollback`, `pause`, `resume`, `remove`, `redrive`, `resolve`, `cancel`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::document::{self, MessageDocument};
+use super::{Api, Part, Problem, messages};
+use crate::engine::catalog::Refusal;
+use crate::message;
+use crate::store::Decided;
+
+/// Messages that are swept or redriven in one commit.
+const STEP: u32 = 500;
+
+/// The body of a request, or why there is none.
+type Body = Result<Bytes, BytesRejection>;
+
+/// Reads a JSON body; an empty one says nothing.
+fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let bytes = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    // By way of a map: what is no object could pass for a struct without names.
+    let read = serde_json::from_slice::<Map<String, Value>>(text).map(Value::Object).and_then(serde_json::from_value);
+    read.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not right: {e}")))
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown => Self::new(StatusCode::NOT_FOUND, refusal.to_string()),
+            Refusal::Conflict(why) => Self::new(StatusCode::CONFLICT, why),
+            Refusal::Invalid(why) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, why),
+            Refusal::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Where a rollback leads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Rollback {
+    to: Option<i64>,
+    accept_weaker_guarantee: bool,
+}
+
+/// `POST /v1/functions/{name}/rollback`
+pub(super) async fn rollback(State(api): State<Api>, Part(name): Part, body: Body) -> Result<Json<Value>, Problem> {
+    let Rollback { to, accept_weaker_guarantee } = read(body)?;
+    // A task of its own: a client that goes away must not leave it half done.
+    let rollback = tokio::spawn(async move { api.catalog.rollback(&name, to, accept_weaker_guarantee).await });
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the rollback failed; the host's log says why");
+    Ok(Json(document::steered(&rollback.await.map_err(failed)??)))
+}
+
+/// `POST /v1/functions/{name}/pause`
+pub(super) async fn pause(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
+    Ok(Json(document::function(&*api.catalog.pause(&name, true).await?)))
+}
+
+/// `POST /v1/functions/{name}/resume`
+pub(super) async fn resume(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
+    Ok(Json(document::function(&*api.catalog.pause(&name, false).await?)))
+}
+
+/// `DELETE /v1/functions/{name}`
+pub(super) async fn remove(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
+    api.catalog.remove(&name).await?;
+    let mut dead = 0;
+    loop {
+        let swept = api.store.sweep(STEP).await?;
+        dead += swept;
+        if swept < u64::from(STEP) {
+            return Ok(Json(json!({ "name": name, "dead": dead })));
+        }
+    }
+}
+
+/// `POST /v1/messages/{id}/redrive`
+pub(super) async fn redrive(State(api): State<Api>, Part(id): Part) -> Result<Json<MessageDocument>, Problem> {
+    let decided = api.store.redrive(&id).await?;
+    done(&api, &id, decided, "only one that is dead, in-doubt or cancelled can be redriven").await
+}
+
+/// How a message in doubt ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolve {
+    #[serde(rename = "as")]
+    end: End,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum End {
+    Completed,
+    Dead,
+}
+
+/// `POST /v1/messages/{id}/resolve`
+pub(super) async fn resolve(
+    State(api): State<Api>,
+    Part(id): Part,
+    body: Body,
+) -> Result<Json<MessageDocument>, Problem> {
+    let end = match read::<Resolve>(body)?.end {
+        End::Completed => message::State::Completed,
+        End::Dead => message::State::Dead,
+    };
+    let decided = api.store.resolve_doubt(&id, end).await?;
+    done(&api, &id, decided, "only one that is in-doubt can be resolved").await
+}
+
+/// `POST /v1/messages/{id}/cancel`
+pub(super) async fn cancel(State(api): State<Api>, Part(id): Part) -> Result<Json<MessageDocument>, Problem> {
+    let seq = messages::find(&api, &id).await?.seq;
+    api.running.stop(seq); // First: its transaction might keep the decision waiting.
+    let decided = api.store.cancel(&id).await?;
+    api.running.stop(seq); // It may have been claimed in between: it can not commit any more, and need not go on.
+    done(&api, &id, decided, "it came to its end before it could be cancelled").await
+}
+
+/// Which messages to redrive.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    function: String,
+    state: Redrivable,
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Redrivable {
+    Dead,
+    InDoubt,
+    Cancelled,
+}
+
+/// `POST /v1/redrive`: all messages of a function in one state, oldest first, in small steps.
+pub(super) async fn redrive_many(State(api): State<Api>, body: Body) -> Result<Json<Value>, Problem> {
+    let filter: Filter = read(body)?;
+    let state = match filter.state {
+        Redrivable::Dead => message::State::Dead,
+        Redrivable::InDoubt => message::State::InDoubt,
+        Redrivable::Cancelled => message::State::Cancelled,
+    };
+    if api.catalog.get(&filter.function).is_none() {
+        return Err(Refusal::Unknown.into());
+    }
+    // Those that fail again meanwhile are not taken twice: no more than there are now.
+    let there = api.store.counts().await?.into_iter().find(|counts| counts.function == filter.function);
+    let there = there.map_or(0, |counts| counts.of(state));
+    let most = filter.limit.map_or(there, |limit| there.min(u64::from(limit)));
+    let mut redriven = 0;
+    while redriven < most {
+        let step = u32::try_from(most - redriven).unwrap_or(STEP).min(STEP);
+        let count = api.store.redrive_some(&filter.function, state, step).await?;
+        redriven += count;
+        if count < u64::from(step) {
+            break;
+        }
+    }
+    Ok(Json(json!({ "redriven": redriven })))
+}
+
+/// The message after a decision, or why it was not taken.
+async fn done(api: &Api, id: &str, decided: Decided, rule: &str) -> Result<Json<MessageDocument>, Problem> {
+    let conflict = |why: String| Err(Problem::new(StatusCode::CONFLICT, why).about(id));
+    match decided {
+        Decided::Done => {
+            api.settled.notify(id);
+            Ok(Json(MessageDocument::new(messages::find(api, id).await?, &api.catalog)))
+        }
+        Decided::NoMessage => Err(messages::unknown(id)),
+        Decided::NoFunction => conflict("its function is not deployed; deploy it, then redrive the message".into()),
+        Decided::Refused(state) => conflict(format!("the message is {}: {rule}", state.as_str())),
+    }
+}

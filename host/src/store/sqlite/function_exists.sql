@@ -1,1 +1,0 @@
-SELECT name FROM semel_functions WHERE name = $1

@@ -1,0 +1,57 @@
+//! What people decide about messages, and what is cleared away in time.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Error;
+use crate::message::State;
+
+/// Decisions of people, each recorded with its message, and housekeeping in small steps.
+#[async_trait]
+pub trait Steering: Send + Sync {
+    /// Puts a message that is dead, in-doubt or cancelled back into the queue, with all its attempts before it.
+    async fn redrive(&self, id: &str) -> Result<Decided, Error>;
+
+    /// The same for up to `limit` messages of a function in one of those states, oldest first, in one commit. Returns
+    /// how many there were; none if the function is not deployed.
+    async fn redrive_some(&self, function: &str, state: State, limit: u32) -> Result<u64, Error>;
+
+    /// Settles a message in doubt as a person says: completed or dead.
+    async fn resolve_doubt(&self, id: &str, end: State) -> Result<Decided, Error>;
+
+    /// Takes a message out of the queue for good. A run that goes on can no longer commit.
+    async fn cancel(&self, id: &str) -> Result<Decided, Error>;
+
+    /// Makes up to `limit` waiting messages of removed functions dead; in one commit. Returns how many.
+    async fn sweep(&self, limit: u32) -> Result<u64, Error>;
+
+    /// Forgets up to `limit` messages that ended longer ago than they are kept, and keys whose window is over; in one
+    /// commit. A key is never forgotten before its window, nor its message and answer before a key that ends. Returns
+    /// how many messages and keys.
+    async fn forget(&self, keep: Retention, limit: u32) -> Result<u64, Error>;
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// It is done and recorded.
+    Done,
+    /// No message has this id.
+    NoMessage,
+    /// Its function is not deployed, so nobody would run it.
+    NoFunction,
+    /// It stands elsewhere: this decision is not for such a message.
+    Refused(State),
+}
+
+/// How long messages are kept after their end; in-doubt ones are kept until a person settles them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Completed messages.
+    pub completed: Duration,
+    /// Dead ones.
+    pub dead: Duration,
+    /// Cancelled ones.
+    pub cancelled: Duration,
+}
