@@ -1,7 +1,7 @@
 //! What can go wrong at the store, sorted by what the caller does about it.
 
 /// An error of a store. Texts are for operators: they reach logs, never guests or HTTP clients.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Nothing was done, and the same call may succeed later: a full disk, a lost connection, a lock.
     #[error("the database is not available: {0}")]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use semel::message::{Claim, Claimed, Contract, Event, State, Token, Usage};
 use semel::store::{
-    self, Activation, Bounds, ClaimRequest, Commit, Deployment, Enqueued, Failure, Key, Lane, Recovered, Remember,
-    Rows, SqlError, Store, Target, Value,
+    self, Activation, Bounds, ClaimRequest, Commit, Decided, Deployment, Enqueued, Failure, Key, Lane, Recovered,
+    Remember, Rows, SqlError, Store, Target, Value,
 };
 
 /// A store in a folder of its own, with one function `f` deployed whose app has a table `scratch`.
@@ -273,6 +273,39 @@ async fn a_key_makes_one_message_until_it_expires() {
     assert_eq!(send("five", b"other", Remember::Forever).await, known(&later));
     let counts = bench.store.counts().await.expect("counts");
     assert_eq!(counts[0].available, 2, "one message per accepted send");
+}
+
+#[tokio::test]
+async fn after_a_decision_no_earlier_claim_can_commit() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let cancelled = bench.claim_one(lane()).await;
+    assert_eq!(bench.store.cancel(&id).await, Ok(Decided::Done));
+    assert_eq!(bench.write_and_commit(&cancelled).await, Commit::Fenced);
+    assert_eq!(bench.store.resolve(&cancelled).await, Ok(Commit::Fenced));
+    assert_eq!(bench.store.cancel(&id).await, Ok(Decided::Refused(State::Cancelled)));
+    assert_eq!(bench.store.redrive(&id).await, Ok(Decided::Done));
+    let again = bench.claim_one(lane()).await;
+    assert!(again.fence > cancelled.fence && again.attempt > cancelled.attempt);
+    assert_eq!((again.attempts_before, again.attempts_counted()), (1, 1));
+    assert_eq!(bench.write_and_commit(&cancelled).await, Commit::Fenced);
+    assert_eq!(bench.rows().await, 0);
+    assert_eq!(bench.write_and_commit(&again).await, Commit::Committed);
+}
+
+/// Whoever held it and lost the answer to its commit must not read a person's word as its own success.
+#[tokio::test]
+async fn a_resolved_doubt_is_nobodys_commit() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let begun = bench.claim_one(Lane { contract: Contract::BeginOnce, ..lane() }).await;
+    assert_eq!(bench.store.begin(&begun).await, Ok(true));
+    let bench = bench.restart().await;
+    bench.recover().await.expect("recovery");
+    assert_eq!(bench.store.resolve_doubt(&id, State::Completed).await, Ok(Decided::Done));
+    assert_eq!(bench.state(&id).await, State::Completed);
+    assert_eq!(bench.store.resolve(&begun).await, Ok(Commit::Fenced));
+    assert_eq!(bench.store.redrive(&id).await, Ok(Decided::Refused(State::Completed)));
 }
 
 #[tokio::test]
