@@ -55,3 +55,11 @@ pub struct Retention {
     /// Cancelled ones.
     pub cancelled: Duration,
 }
+
+impl Retention {
+    /// The shortest of them.
+    #[must_use]
+    pub fn shortest(self) -> Duration {
+        self.completed.min(self.dead).min(self.cancelled)
+    }
+}
