@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::engine::catalog::{Catalog, Function};
-use crate::engine::{Engine, Run};
+use crate::engine::{Engine, Resources, Run};
 use crate::folder;
 use crate::message::{Answer, Claim, Contract, Event, Message, Outcome, Token, Usage};
 use crate::store::{
@@ -37,7 +37,7 @@ pub(crate) async fn run(functions: &Path, messages: u32) -> anyhow::Result<Json>
 
 async fn measure(folder: &Path, functions: &Path, messages: u32) -> anyhow::Result<Json> {
     let store = store::open(&format!("sqlite://{}", folder.join("bench.db").display())).await?;
-    let engine = Arc::new(Engine::new()?);
+    let engine = Arc::new(Engine::new(Resources::default())?);
     let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);
     let counter = catalog.deploy(folder::read(&functions.join("counter"), None)?).await?.function;
     let sandbox = sandbox(&engine, &counter).await?;

@@ -14,6 +14,7 @@ mod bench;
 mod build;
 mod cancel;
 mod client;
+mod compile;
 mod deploy;
 mod doctor;
 mod experiment;
@@ -59,6 +60,8 @@ enum Command {
     Doctor(doctor::Doctor),
     Experiment(experiment::Experiment),
     Bench(bench::Bench),
+    #[command(hide = true)]
+    Compile(compile::Compile),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -110,6 +113,7 @@ impl Command {
             Self::Doctor(command) => command.execute().await,
             Self::Experiment(command) => command.execute().await,
             Self::Bench(command) => command.execute().await.map(|()| true),
+            Self::Compile(command) => command.execute().map(|()| true),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "semel", &mut std::io::stdout());
                 Ok(true)

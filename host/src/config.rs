@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::engine::Resources;
+use crate::engine::compiler::Bounds;
 use crate::manifest::{Bytes, Span};
 use crate::store::Retention;
 
@@ -25,10 +27,13 @@ pub struct Settings {
     /// A folder of functions that are deployed at start, each a folder with function.toml
     #[arg(long, env = "SEMEL_FUNCTIONS", value_name = "DIR")]
     pub functions: Option<PathBuf>,
+    /// The folder for compiled components, of this user alone [default: DATABASE.cache beside the file]
+    #[arg(long, env = "SEMEL_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     /// A file that holds the bearer token of /v1; needed to listen on other than loopback
     #[arg(long, env = "SEMEL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Bounds on requests; in the file only.
+    /// Bounds on requests and functions; in the file only.
     #[arg(skip)]
     pub limits: Limits,
     /// How long ended messages are kept; in the file only.
@@ -56,6 +61,12 @@ pub struct Limits {
     pub body: Option<Bytes>,
     /// Largest deployment; 64MiB.
     pub upload: Option<Bytes>,
+    /// What all running functions together may hold; 1GiB.
+    pub memory: Option<Bytes>,
+    /// Processor time for compiling a component; 60s.
+    pub compile_time: Option<Span>,
+    /// Memory for compiling a component; 1GiB.
+    pub compile_memory: Option<Bytes>,
 }
 
 /// The configuration of a host, complete and checked.
@@ -67,6 +78,8 @@ pub struct Config {
     pub database: String,
     /// What it deploys at start.
     pub functions: Option<PathBuf>,
+    /// Where compiled components are kept; none compiles them at each start.
+    pub cache: Option<PathBuf>,
     /// The bearer token of `/v1`.
     pub token: Option<String>,
     /// Largest message body, in bytes.
@@ -75,6 +88,8 @@ pub struct Config {
     pub upload: usize,
     /// How long ended messages are kept.
     pub retention: Retention,
+    /// What functions may use of this machine.
+    pub resources: Resources,
 }
 
 impl Config {
@@ -96,6 +111,7 @@ impl Config {
             listen: flags.listen.or(file.listen),
             database: flags.database.or(file.database),
             functions: flags.functions.or(file.functions),
+            cache: flags.cache.or(file.cache),
             token_file: flags.token_file.or(file.token_file),
             limits: file.limits,
             retention: file.retention,
@@ -114,9 +130,11 @@ impl Config {
         let size =
             |given: Option<Bytes>, default| given.map_or(default, |b| usize::try_from(b.0).unwrap_or(usize::MAX));
         let days = |given: Option<Span>, default: u64| given.map_or(Duration::from_hours(24 * default), |span| span.0);
+        let database = settings.database.unwrap_or_else(|| "sqlite://semel.db".into());
         Ok(Self {
             listen,
-            database: settings.database.unwrap_or_else(|| "sqlite://semel.db".into()),
+            cache: settings.cache.or_else(|| beside(&database)),
+            database,
             functions: settings.functions,
             token,
             body: size(settings.limits.body, 1 << 20),
@@ -126,8 +144,26 @@ impl Config {
                 dead: days(settings.retention.dead, 30),
                 cancelled: days(settings.retention.cancelled, 7),
             },
+            resources: resources(&settings.limits)?,
         })
     }
+}
+
+fn resources(limits: &Limits) -> anyhow::Result<Resources> {
+    let default = Resources::default();
+    let seconds = limits.compile_time.map_or(default.compile.seconds, |time| time.0.as_secs().max(1));
+    let memory = limits.compile_memory.map_or(default.compile.memory, |bytes| bytes.0);
+    if memory < 256 << 20 {
+        bail!("[limits] compile_memory must be at least 256MiB: the compiler itself takes half of that");
+    }
+    let runs = limits.memory.map_or(default.memory, |bytes| bytes.0);
+    Ok(Resources { memory: runs, compile: Bounds { seconds, memory } })
+}
+
+/// `FILE.cache` beside a database file; none for a database elsewhere.
+fn beside(database: &str) -> Option<PathBuf> {
+    let file = database.strip_prefix("sqlite:")?.trim_start_matches("//");
+    Some(PathBuf::from(format!("{file}.cache")))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
@@ -151,7 +187,10 @@ mod tests {
         assert!(example.listen.is_some() && example.database.is_some() && example.functions.is_some());
         let keep = &example.retention;
         assert!(keep.completed.is_some() && keep.dead.is_some() && keep.cancelled.is_some());
-        assert!(example.token_file.is_some() && example.limits.body.is_some() && example.limits.upload.is_some());
+        assert!(example.token_file.is_some() && example.cache.is_some());
+        let Limits { body, upload, memory, compile_time, compile_memory } = &example.limits;
+        assert!(body.is_some() && upload.is_some() && memory.is_some());
+        assert!(compile_time.is_some() && compile_memory.is_some());
         let defaults = Config::complete(Settings::default()).expect("defaults");
         let example = Config::complete(Settings { token_file: None, functions: None, ..example }).expect("example");
         assert_eq!(format!("{defaults:?}"), format!("{example:?}"));

@@ -4,9 +4,12 @@
 //! is lent to the instance and handed back; nothing is dropped half-way: a deadline traps the guest or interrupts the
 //! statement, and is then awaited.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+use tokio::task::block_in_place;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -20,22 +23,45 @@ use crate::running::Stop;
 use crate::store::Session;
 
 pub mod catalog;
+pub mod compiler;
+mod artifact;
 pub mod label;
 pub(crate) mod limits;
 mod routes;
+pub(crate) mod memory;
+mod sandbox;
 mod witness;
+
+use artifact::Cache;
+use compiler::{Bounds, Compiler};
+use limits::{ANSWER_BYTES, HOSTCALL_BYTES, MOST_HANDLES, REASON_BYTES};
+use memory::{Budget, Limiter};
 
 /// How often deadlines are looked at while WebAssembly runs.
 const TICK: Duration = Duration::from_millis(10);
-/// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 4 << 10;
-/// Largest answer, in bytes.
-const LARGEST_ANSWER: usize = 1 << 20;
 
 /// Compiles and runs components.
 pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Linker<State>,
+    compiler: Compiler,
+    cache: Option<Cache>,
+    budget: Budget,
+}
+
+/// What an engine may use of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes that all runs together may hold.
+    pub memory: u64,
+    /// What compiling one component may use.
+    pub compile: Bounds,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { memory: 1 << 30, compile: Bounds { seconds: 60, memory: 1 << 30 } }
+    }
 }
 
 /// What one run needs.
@@ -56,26 +82,35 @@ pub(crate) struct Ran {
 }
 
 impl Engine {
-    /// One engine per process.
+    /// One engine per process. It keeps no artifacts.
     ///
     /// # Errors
-    /// If this machine cannot run WebAssembly.
-    pub fn new() -> anyhow::Result<Self> {
-        let wasm = limits::engine()?;
+    /// If this machine cannot run WebAssembly, or the resources are not enough for one run.
+    pub fn new(resources: Resources) -> anyhow::Result<Self> {
+        let wasm = sandbox::engine()?;
         let mut linker = Linker::new(&wasm);
         guest::add_to_linker(&mut linker)?;
         tick(&wasm)?;
-        Ok(Self { wasm, linker })
+        let (compiler, budget) = (Compiler::new(resources.compile), Budget::new(resources.memory)?);
+        Ok(Self { wasm, linker, compiler, cache: None, budget })
     }
 
-    /// Compiles a component and checks it against the world: unknown imports and missing exports show here.
+    /// Keeps artifacts in a folder from now on, so that a later start need not compile again.
+    ///
+    /// # Errors
+    /// If the folder cannot be made, or others than this user may write to it.
+    pub fn keep_artifacts(&mut self, folder: &Path, secret: &[u8; 32]) -> anyhow::Result<()> {
+        self.cache = Some(Cache::open(folder, secret, &self.wasm)?);
+        Ok(())
+    }
+
+    /// Makes a component ready to run, and checks it against the world: unknown imports and missing exports show here.
     ///
     /// # Errors
     /// Says what the bytes are instead of a component, or which import or export is wrong.
-    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<catalog::Compiled, String> {
+    pub(crate) async fn prepare(&self, bytes: &[u8]) -> Result<catalog::Compiled, String> {
         check_kind(bytes)?;
-        let component =
-            Component::new(&self.wasm, bytes).map_err(|e| format!("not a valid component: {}", root(&e)))?;
+        let component = self.component(bytes).await?;
         let label = label::label(&self.wasm, &component)?;
         let linked = self.linker.instantiate_pre(&component).map_err(|e| format!("cannot be linked: {}", root(&e)))?;
         let handler = MessageHandlerPre::new(linked)
@@ -83,23 +118,51 @@ impl Engine {
         Ok(catalog::Compiled { handler, label })
     }
 
+    /// From the cache, or compiled.
+    async fn component(&self, bytes: &[u8]) -> Result<Component, String> {
+        let digest = block_in_place(|| hex::encode(Sha256::digest(bytes)));
+        if let Some(component) = block_in_place(|| self.cached(&digest)) {
+            return Ok(component);
+        }
+        let began = Instant::now();
+        let artifact = self.compiler.compile(bytes).await?;
+        block_in_place(|| {
+            let component = artifact.load(&self.wasm).map_err(|e| format!("cannot be loaded: {}", root(&e)))?;
+            if let Some(cache) = &self.cache {
+                tracing::info!(digest, took = ?began.elapsed(), "compiled a component");
+                cache.keep(&digest, &artifact);
+            }
+            Ok(component)
+        })
+    }
+
+    fn cached(&self, digest: &str) -> Option<Component> {
+        let artifact = self.cache.as_ref()?.find(digest)?;
+        let loaded = artifact.load(&self.wasm);
+        loaded.inspect_err(|error| tracing::warn!(%error, "an artifact of the cache does not load")).ok()
+    }
+
     /// What a component imports, without running it; checks all that a deploy checks.
     ///
     /// # Errors
     /// As a deploy would say.
-    pub fn inspect(&self, bytes: &[u8]) -> Result<label::Label, String> {
-        self.compile(bytes).map(|compiled| compiled.label)
+    pub async fn inspect(&self, bytes: &[u8]) -> Result<label::Label, String> {
+        self.prepare(bytes).await.map(|compiled| compiled.label)
     }
 
     /// Runs one message in a fresh instance.
     pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
         let Run { settings, handler, message, claim, stop, session } = run;
+        let asked = Instant::now();
+        let share = self.budget.enter(message.body.len()).await;
         let started = Instant::now();
+        let started_at = started_at.plus(started - asked);
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
-        let mut store = Store::new(&self.wasm, State::new(settings, message, claim, session, times));
+        let limiter = Limiter::new(settings.manifest.limits.memory.0, share);
+        let mut store = Store::new(&self.wasm, State::new(settings, message, claim, session, times, limiter));
         store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(4 << 20);
-        store.set_max_component_handles(2000);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(MOST_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |context| {
             if stop.is_asked() {
@@ -108,13 +171,13 @@ impl Engine {
             let late = Instant::now() >= context.data().transaction.deadline();
             if late { Err(TimedOut.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
-        let budget = settings.manifest.limits.fuel.unwrap_or(u64::MAX);
-        let fueled = store.set_fuel(budget);
+        let most_fuel = settings.manifest.limits.fuel.unwrap_or(u64::MAX);
+        let fueled = store.set_fuel(most_fuel);
         let returned = match fueled {
             Ok(()) => call(handler, &mut store, message, claim).await,
             Err(error) => Err(error),
         };
-        let fuel = budget.saturating_sub(store.get_fuel().unwrap_or(budget));
+        let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
         let state = store.into_data();
         let outcome = outcome(returned, &state);
         let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled);
@@ -167,8 +230,8 @@ fn outcome(returned: wasmtime::Result<Returned>, state: &State) -> Outcome {
         Verdict::Failed(_) | Verdict::Sound => {}
     }
     match returned {
-        Ok(Some(response)) if size(&response) > LARGEST_ANSWER => Outcome::Failed {
-            reason: format!("the answer has {} bytes; at most {LARGEST_ANSWER} are allowed", size(&response)),
+        Ok(Some(response)) if size(&response) > ANSWER_BYTES => Outcome::Failed {
+            reason: format!("the answer has {} bytes; at most {ANSWER_BYTES} are allowed", size(&response)),
             delay: None,
         },
         Ok(response) => Outcome::Completed(response.map(|response| Answer {
@@ -176,16 +239,19 @@ fn outcome(returned: wasmtime::Result<Returned>, state: &State) -> Outcome {
             headers: response.headers,
             body: response.body,
         })),
-        Err(types::HandlerError::Reject(reason)) => Outcome::Refused(cut(reason, LONGEST_REASON)),
+        Err(types::HandlerError::Reject(reason)) => Outcome::Refused(cut(reason, REASON_BYTES)),
         Err(types::HandlerError::Retry(retry)) => {
-            Outcome::Failed { reason: cut(retry.reason, LONGEST_REASON), delay: retry.delay.map(Duration::from_millis) }
+            Outcome::Failed { reason: cut(retry.reason, REASON_BYTES), delay: retry.delay.map(Duration::from_millis) }
         }
     }
 }
 
 /// Of the body and the headers.
 fn size(response: &types::Response) -> usize {
-    response.body.len() + response.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
+    let content_type = response.content_type.as_ref().map_or(0, String::len);
+    content_type
+        + response.body.len()
+        + response.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
 }
 
 fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
@@ -196,8 +262,8 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
         Outcome::Cancelled
     } else if trap == Some(&Trap::OutOfFuel) {
         Outcome::OutOfFuel
-    } else if state.limiter.has_refused() {
-        Outcome::OutOfMemory
+    } else if let Some(refusal) = state.limiter.refusal() {
+        Outcome::OutOfMemory(refusal.into())
     } else if error.is::<witness::Failed>() {
         Outcome::HostFailed(error.to_string())
     } else {
@@ -205,7 +271,7 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
         match state.transaction.verdict() {
             Verdict::Forbidden(reason) => Outcome::SqlForbidden(reason),
             Verdict::Doomed(reason) => Outcome::Doomed(reason),
-            Verdict::Failed(_) | Verdict::Sound => Outcome::Trapped(root(error)),
+            Verdict::Failed(_) | Verdict::Sound => Outcome::Trapped(trapped(error)),
         }
     }
 }
@@ -214,10 +280,18 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
 #[derive(Debug, thiserror::Error)]
 #[error("cancelled")]
 struct Cancelled;
+/// wasmtime calls the bound on what is handed over "fuel", as it does the guest's instructions.
+fn trapped(error: &wasmtime::Error) -> String {
+    let reason = root(error);
+    if reason.contains("hostcalls") {
+        return format!("more than {} MiB were handed to the host in one call", HOSTCALL_BYTES >> 20);
+    }
+    reason
+}
 
 /// The innermost cause: without wasmtime's backtrace, which names nothing that a user knows.
 fn root(error: &wasmtime::Error) -> String {
-    cut(error.root_cause().to_string(), LONGEST_REASON)
+    cut(error.root_cause().to_string(), REASON_BYTES)
 }
 
 /// A clear word for what people upload by mistake.

@@ -10,7 +10,7 @@ use wasmtime::component::{HasData, HasSelf, Linker};
 
 use crate::clock::Timestamp;
 use crate::engine::label::Class;
-use crate::engine::limits::Limiter;
+use crate::engine::memory::Limiter;
 use crate::manifest::Manifest;
 use crate::message::{Claim, Message};
 use crate::store::Session;
@@ -54,6 +54,7 @@ impl State {
         claim: &Claim,
         session: Box<dyn Session>,
         times: Times,
+        limiter: Limiter,
     ) -> Self {
         Self {
             transaction: transaction::Transaction::new(session, &settings.manifest.limits, times.deadline),
@@ -67,7 +68,7 @@ impl State {
             ),
             log: log::Log::new(times),
             deferred_http: deferred_http::Unavailable,
-            limiter: Limiter::new(settings.manifest.limits.memory.0),
+            limiter,
         }
     }
 }

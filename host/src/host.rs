@@ -30,7 +30,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// If the host cannot start. What it does after that is in its log.
 pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let store = store::open(&config.database).await?;
-    let engine = Arc::new(Engine::new()?);
+    let mut engine = Engine::new(config.resources)?;
+    match &config.cache {
+        Some(folder) => engine.keep_artifacts(folder, &store.secret())?,
+        None => tracing::warn!("there is no folder for compiled components (cache): each start compiles them"),
+    }
+    let engine = Arc::new(engine);
     let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);
     if let Some(folder) = &config.functions {
         deploy_all(&catalog, folder).await?;

@@ -258,8 +258,8 @@ pub enum Outcome {
     OutOfFuel,
     /// The hard timeout passed.
     TimedOut,
-    /// The guest wanted more memory than it may have, and ended because of that.
-    OutOfMemory,
+    /// The guest wanted more memory than it may have or than is left for all, and ended because of that.
+    OutOfMemory(String),
     /// A statement that is not allowed was tried; nothing of it was run.
     SqlForbidden(String),
     /// The database ended the transaction (a deadlock, a full disk, a lost connection).
@@ -281,7 +281,7 @@ impl Outcome {
             Self::Trapped(_) => "trapped",
             Self::OutOfFuel => "out-of-fuel",
             Self::TimedOut => "timed-out",
-            Self::OutOfMemory => "out-of-memory",
+            Self::OutOfMemory(_) => "out-of-memory",
             Self::SqlForbidden(_) => "sql-forbidden",
             Self::Doomed(_) => "doomed",
             Self::HostFailed(_) => "host-failed",
@@ -297,13 +297,13 @@ impl Outcome {
             Self::Failed { reason, .. }
             | Self::Refused(reason)
             | Self::Trapped(reason)
+            | Self::OutOfMemory(reason)
             | Self::SqlForbidden(reason)
             | Self::Doomed(reason)
             | Self::HostFailed(reason) => reason.clone(),
             Self::OutOfFuel => "the fuel limit of the manifest ([limits] fuel) was reached".into(),
             Self::TimedOut => "the hard timeout of the manifest ([limits] timeout) passed".into(),
             Self::Cancelled => "cancelled by a person while it ran".into(),
-            Self::OutOfMemory => "the memory limit of the manifest ([limits] memory) was reached".into(),
         }
     }
 }

@@ -99,7 +99,7 @@ mod tests {
             Outcome::Trapped(String::new()),
             Outcome::OutOfFuel,
             Outcome::TimedOut,
-            Outcome::OutOfMemory,
+            Outcome::OutOfMemory(String::new()),
             Outcome::SqlForbidden(String::new()),
             Outcome::Doomed(String::new()),
             Outcome::HostFailed(String::new()),

@@ -179,7 +179,7 @@ impl Worker {
         let (outcome, usage, session) = match run.await {
             Ok(Ok(Ran { outcome, usage, session })) => (outcome, usage, Some(session)),
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
-            Err(panic) => (Outcome::HostFailed(format!("the host failed: {panic}")), Usage::default(), None),
+            Err(_) => (Outcome::HostFailed("a defect of the host; its log says where".into()), Usage::default(), None),
         };
         let policy = function.manifest().policy();
         match settle(&outcome, claim.attempts_counted(), &policy, rand::random()) {

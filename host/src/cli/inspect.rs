@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::client::Server;
 use super::table;
 use crate::api::document::limits;
-use crate::engine::Engine;
 use crate::engine::label::guarantees;
+use crate::engine::{Engine, Resources};
 use crate::manifest::Manifest;
 
 /// Show imports with their classes, the label, and the guarantee table
@@ -29,7 +29,7 @@ impl Inspect {
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
         let path = Path::new(&self.what);
         let document = if path.exists() || path.extension().is_some() {
-            inspect_file(path)?
+            inspect_file(path).await?
         } else {
             self.server.get(&["v1", "functions", &self.what], &[]).await?
         };
@@ -42,9 +42,9 @@ impl Inspect {
 }
 
 /// Needs no host: contract and limits are those of the manifest beside the file, or else the defaults.
-fn inspect_file(path: &Path) -> anyhow::Result<Value> {
+async fn inspect_file(path: &Path) -> anyhow::Result<Value> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let inspected = Engine::new()?.inspect(&bytes).map_err(anyhow::Error::msg);
+    let inspected = Engine::new(Resources::default())?.inspect(&bytes).await.map_err(anyhow::Error::msg);
     let label = inspected.with_context(|| format!("{} cannot be deployed", path.display()))?;
     let manifest = match std::fs::read_to_string(path.with_file_name("function.toml")) {
         Ok(text) => Manifest::parse(&text),

@@ -184,9 +184,7 @@ impl Catalog {
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<Compiled, String> {
-        let engine = Arc::clone(&self.engine);
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
-        compiled.unwrap_or_else(|_| Err("the compiler panicked on this component".into()))
+        self.engine.prepare(&bytes).await
     }
 
     /// What is deployed, by name.
@@ -219,10 +217,7 @@ impl Catalog {
             manifest.name = name;
         }
         manifest.contract = upload.contract.unwrap_or(manifest.contract);
-        if manifest.limits.memory.0 > super::limits::LARGEST_MEMORY {
-            let most = super::limits::LARGEST_MEMORY >> 20;
-            return Err(Refusal::Invalid(format!("[limits] memory: this host allows at most {most}MiB")));
-        }
+        super::limits::check(&manifest.limits).map_err(Refusal::Invalid)?;
         let digest = hex::encode(Sha256::digest(&upload.component));
         let compiled = self.compile(upload.component.clone()).await.map_err(Refusal::Invalid)?;
         let class = compiled.label.class;

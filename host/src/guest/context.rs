@@ -9,15 +9,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use sha2::Sha256;
+use wasmtime::bail;
 
 use super::Settings;
 use super::bindings::semel::function::context as wit;
 use crate::clock::Timestamp;
 use crate::engine::label::Class;
+use crate::engine::limits::{LABEL_BYTES, RANDOM_BYTES};
 use crate::message::{Contract, Message};
-
-/// Bytes of randomness that one call may ask for.
-const LONGEST_RANDOM: u32 = 4096;
 
 pub(crate) struct Context {
     settings: Arc<Settings>,
@@ -68,12 +67,16 @@ impl wit::Host for Context {
     }
 
     async fn idempotency_key(&mut self, label: String) -> wasmtime::Result<String> {
+        if label.len() > LABEL_BYTES {
+            let length = label.len();
+            bail!("the label of an idempotency key has {length} bytes; at most {LABEL_BYTES} are allowed");
+        }
         Ok(hex::encode(&self.derive("semel idempotency key", &label)[..16]))
     }
 
     async fn random(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
         let seed = self.derive("semel random", "");
-        let mut bytes = vec![0; len.min(LONGEST_RANDOM) as usize];
+        let mut bytes = vec![0; len.min(RANDOM_BYTES) as usize];
         self.random.get_or_insert_with(|| ChaCha20Rng::from_seed(seed)).fill_bytes(&mut bytes);
         Ok(bytes)
     }

@@ -1,15 +1,14 @@
 //! `log`: lines for people, kept with the attempt whatever its outcome. Nothing here reaches the transaction.
 
+use std::sync::LazyLock;
+
 use super::Times;
 use super::bindings::semel::function::log as wit;
+use crate::engine::limits::{LINE_BYTES, LOG_BYTES, MOST_FIELDS, MOST_LINES};
 use crate::message::LogLine;
 
-/// Bytes of one line that are kept.
-const LONGEST_LINE: usize = 16 << 10;
-/// Lines of one attempt that are kept.
-const MOST_LINES: usize = 1000;
-/// Bytes of all lines of one attempt, with their fields and what it takes to hold them, that are kept.
-const MOST_BYTES: usize = 256 << 10;
+/// For tests: with `SEMEL_PANIC` set, a line of that text panics, as a defect of a host function would. Inert otherwise.
+static PANIC: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("SEMEL_PANIC").ok());
 
 pub(crate) struct Log {
     times: Times,
@@ -26,7 +25,10 @@ impl Log {
 
 /// The longest beginning of `text` that fits and ends between characters.
 pub(crate) fn cut(mut text: String, longest: usize) -> String {
-    text.truncate(text.floor_char_boundary(longest));
+    if text.len() > longest {
+        text.truncate(text.floor_char_boundary(longest));
+        text.shrink_to_fit(); // What was cut off is not held either.
+    }
     text
 }
 
@@ -40,11 +42,16 @@ impl wit::Host for Log {
         &mut self,
         level: wit::Level,
         message: String,
-        fields: Vec<(String, String)>,
+        mut fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
-        let message = cut(message, LONGEST_LINE);
+        assert_ne!(PANIC.as_ref(), Some(&message), "SEMEL_PANIC asked for this");
+        let message = cut(message, LINE_BYTES);
+        if fields.len() > MOST_FIELDS {
+            fields.truncate(MOST_FIELDS);
+            fields.shrink_to_fit();
+        }
         let size = 64 + message.len() + fields.iter().map(|(name, value)| 64 + name.len() + value.len()).sum::<usize>();
-        if self.lines.len() >= MOST_LINES || self.bytes + size > MOST_BYTES {
+        if self.lines.len() >= MOST_LINES || self.bytes + size > LOG_BYTES {
             self.dropped = self.dropped.saturating_add(1);
             return Ok(());
         }

@@ -4,47 +4,59 @@ use std::time::Duration;
 
 use super::View;
 use super::bindings::semel::function::outbox as wit;
+use crate::engine::limits::{EVENT_BYTES, MOST_HEADERS, MOST_PUBLISHED, NAME_BYTES, PUBLISHED_BYTES};
 use crate::message::{Event, published_event_id};
 use crate::store::Published;
-
-/// Messages that one attempt may publish.
-const QUOTA: u32 = 1000;
-/// Largest body with its headers, in bytes.
-const LARGEST_BODY: usize = 1 << 20;
 
 pub(crate) struct Outbox {
     message: String,
     granted: Vec<String>,
+    /// Of bodies and headers, in all.
+    bytes: usize,
     pub(crate) published: u32,
 }
 
 impl Outbox {
     pub(crate) fn new(message: &str, granted: &[String]) -> Self {
-        Self { message: message.to_owned(), granted: granted.to_vec(), published: 0 }
+        Self { message: message.to_owned(), granted: granted.to_vec(), bytes: 0, published: 0 }
     }
 
-    fn check(&self, event: &wit::Outgoing, ordinal: u32) -> Result<(), wit::Error> {
+    /// Whether this may be published after `ordinal` others of `bytes` in all.
+    fn check(&self, event: &wit::Outgoing, ordinal: u32, bytes: usize) -> Result<(), wit::Error> {
         if !self.granted.contains(&event.topic) {
             return Err(wit::Error::Forbidden(format!(
                 "topic \"{}\" is not granted; name it in [grants] topics of function.toml",
                 event.topic
             )));
         }
-        let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
-        if event.body.len() + headers > LARGEST_BODY {
-            return Err(wit::Error::TooLarge(LARGEST_BODY as u64));
+        let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > NAME_BYTES);
+        if event.headers.len() > MOST_HEADERS || long(&event.group) || long(&event.content_type) {
+            return Err(wit::Error::Forbidden(format!(
+                "a message may have {MOST_HEADERS} headers, and a group and a content type of {NAME_BYTES} bytes"
+            )));
         }
-        if ordinal >= QUOTA { Err(wit::Error::Quota(QUOTA)) } else { Ok(()) }
+        let most = EVENT_BYTES.min(PUBLISHED_BYTES - bytes);
+        if size(event) > most {
+            return Err(wit::Error::TooLarge(most as u64));
+        }
+        if ordinal >= MOST_PUBLISHED { Err(wit::Error::Quota(MOST_PUBLISHED)) } else { Ok(()) }
     }
+}
+
+/// Of the body and the headers.
+fn size(event: &wit::Outgoing) -> usize {
+    event.body.len() + event.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
 }
 
 impl View<'_, Outbox> {
     async fn send(&mut self, outgoing: Vec<wit::Outgoing>) -> wasmtime::Result<Result<Vec<String>, wit::Error>> {
         let mut events = Vec::with_capacity(outgoing.len());
+        let mut bytes = self.own.bytes;
         for (ordinal, event) in (self.own.published..).zip(outgoing) {
-            if let Err(error) = self.own.check(&event, ordinal) {
+            if let Err(error) = self.own.check(&event, ordinal, bytes) {
                 return Ok(Err(error));
             }
+            bytes += size(&event);
             events.push(Event {
                 id: published_event_id(&self.own.message, ordinal),
                 topic: event.topic,
@@ -59,6 +71,7 @@ impl View<'_, Outbox> {
         let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
         Ok(match self.transaction.publish(events).await? {
             Some(Published::Done) => {
+                self.own.bytes = bytes;
                 self.own.published += u32::try_from(ids.len()).unwrap_or(u32::MAX);
                 Ok(ids)
             }

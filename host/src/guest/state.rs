@@ -2,26 +2,23 @@
 
 use super::View;
 use super::bindings::semel::function::state as wit;
+use crate::engine::limits::{KEY_BYTES, MOST_ENTRIES, VALUE_BYTES, WRITTEN_BYTES};
 use crate::store::{StateOp, StateReply};
-
-const LONGEST_KEY: usize = 512;
-/// Largest value, in bytes.
-const LARGEST_VALUE: usize = 1 << 20;
-/// Entries that one scan may return.
-const LONGEST_SCAN: u32 = 1000;
 
 pub(crate) struct Keyspace {
     namespace: String,
+    /// Bytes of the values that were set.
+    written: usize,
 }
 
 impl Keyspace {
     pub(crate) fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned() }
+        Self { namespace: namespace.to_owned(), written: 0 }
     }
 }
 
 fn check(key: &str) -> Result<(), wit::Error> {
-    if key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0') { Err(wit::Error::InvalidKey) } else { Ok(()) }
+    if key.is_empty() || key.len() > KEY_BYTES || key.contains('\0') { Err(wit::Error::InvalidKey) } else { Ok(()) }
 }
 
 impl View<'_, Keyspace> {
@@ -44,9 +41,11 @@ impl wit::Host for View<'_, Keyspace> {
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), wit::Error>> {
-        if value.len() > LARGEST_VALUE {
-            return Ok(Err(wit::Error::TooLarge(LARGEST_VALUE as u64)));
+        let most = VALUE_BYTES.min(WRITTEN_BYTES - self.own.written);
+        if value.len() > most {
+            return Ok(Err(wit::Error::TooLarge(most as u64)));
         }
+        self.own.written += value.len();
         Ok(self.ask(&key.clone(), StateOp::Set { key, value }).await?.map(|_| ()))
     }
 
@@ -70,7 +69,10 @@ impl wit::Host for View<'_, Keyspace> {
         after: Option<String>,
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<wit::Entry>, wit::Error>> {
-        let op = StateOp::Scan { prefix, after, limit: limit.min(LONGEST_SCAN) };
+        if prefix.len().max(after.as_ref().map_or(0, String::len)) > KEY_BYTES {
+            return Ok(Err(wit::Error::InvalidKey));
+        }
+        let op = StateOp::Scan { prefix, after, limit: limit.min(MOST_ENTRIES) };
         Ok(self.ask("scan", op).await?.map(|reply| match reply {
             StateReply::Entries(entries) => entries.into_iter().map(|(key, value)| wit::Entry { key, value }).collect(),
             _ => Vec::new(),

@@ -10,14 +10,13 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use super::bindings::semel::function::transaction as wit;
 use super::bindings::semel::function::types;
+use super::log::cut;
 use super::value;
+use crate::engine::limits::{
+    MOST_CURSORS, MOST_PARAMETERS, MOST_SAVEPOINTS, REASON_BYTES, RESULT_BYTES, SAVEPOINT_BYTES,
+};
 use crate::manifest::Limits;
-use crate::store::{Bounds, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply};
-
-/// Bytes that one call may return.
-const ANSWER_BYTES: usize = 8 << 20;
-/// Cursors that one attempt may have open.
-const CURSORS: usize = 16;
+use crate::store::{Bounds, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value};
 
 /// The run must end now; not an error that a guest could handle.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +44,7 @@ pub(crate) struct Transaction {
     statements_left: u32,
     table: ResourceTable,
     cursors: usize,
+    savepoints: u32,
     failed: Option<String>,
     /// A deferred statement failed: the attempt cannot succeed, undone or not.
     lost: Option<String>,
@@ -63,14 +63,17 @@ pub struct Cursor {
 
 impl Transaction {
     pub(crate) fn new(session: Box<dyn Session>, limits: &Limits, deadline: Instant) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MOST_CURSORS);
         Self {
             session,
             open: false,
             deadline,
             rows: limits.rows,
             statements_left: limits.statements,
-            table: ResourceTable::new(),
+            table,
             cursors: 0,
+            savepoints: 0,
             failed: None,
             lost: None,
             forbidden: None,
@@ -87,11 +90,12 @@ impl Transaction {
 
     /// The worst that happened.
     pub(crate) fn verdict(&self) -> Verdict {
-        let undone = |reason: &String| format!("a statement failed and was not undone with rollback-to: {reason}");
+        let cut = |reason: &String| cut(reason.clone(), REASON_BYTES);
+        let undone = |reason| format!("a statement failed and was not undone with rollback-to: {}", cut(reason));
         if let Some(reason) = &self.forbidden {
-            Verdict::Forbidden(reason.clone())
+            Verdict::Forbidden(cut(reason))
         } else if let Some(reason) = &self.doomed {
-            Verdict::Doomed(reason.clone())
+            Verdict::Doomed(cut(reason))
         } else if let Some(reason) = self.lost.as_ref().or(self.failed.as_ref()) {
             Verdict::Failed(undone(reason))
         } else {
@@ -141,7 +145,7 @@ impl Transaction {
         }
         self.statements_left -= 1;
         self.statements += 1;
-        Ok(Ok(Bounds { rows: self.rows, bytes: ANSWER_BYTES, deadline: self.deadline }))
+        Ok(Ok(Bounds { rows: self.rows, bytes: RESULT_BYTES, deadline: self.deadline }))
     }
 
     /// Remembers what an error means for the rest of the attempt, and tells the guest.
@@ -178,7 +182,10 @@ impl Transaction {
             Ok(bounds) => bounds,
             Err(error) => return Ok(Err(error)),
         };
-        let params = params.into_iter().map(value::from_guest).collect();
+        let params = match from_guest(params) {
+            Ok(params) => params,
+            Err(reason) => return Ok(Err(wit::Error::Parameter(reason))),
+        };
         let began = Instant::now();
         let done = self.session.query(sql, params, bounds).await;
         self.sql_time += began.elapsed();
@@ -228,6 +235,13 @@ impl Transaction {
             Err(error) => self.refuse(error).map(|_| None),
         }
     }
+}
+
+fn from_guest(params: Vec<wit::Value>) -> Result<Vec<Value>, String> {
+    if params.len() > MOST_PARAMETERS {
+        return Err(format!("{} were given; a statement may have at most {MOST_PARAMETERS}", params.len()));
+    }
+    Ok(params.into_iter().map(value::from_guest).collect())
 }
 
 impl types::Host for Transaction {}
@@ -283,11 +297,14 @@ impl wit::Host for Transaction {
             Ok(bounds) => bounds,
             Err(error) => return Ok(Err(error)),
         };
-        if self.cursors >= CURSORS {
+        if self.cursors >= MOST_CURSORS {
             self.failed = Some("too many open cursors".into());
             return Ok(Err(wit::Error::Limit(wit::Limit::Cursors)));
         }
-        let params = params.into_iter().map(value::from_guest).collect();
+        let params = match from_guest(params) {
+            Ok(params) => params,
+            Err(reason) => return Ok(Err(wit::Error::Parameter(reason))),
+        };
         match self.session.open_cursor(sql, params, bounds).await {
             Ok((number, columns)) => {
                 self.cursors += 1;
@@ -299,6 +316,12 @@ impl wit::Host for Transaction {
     }
 
     async fn savepoint(&mut self, name: String) -> wasmtime::Result<Result<(), wit::Error>> {
+        if self.savepoints == MOST_SAVEPOINTS || name.len() > SAVEPOINT_BYTES {
+            return Ok(Err(wit::Error::Parameter(format!(
+                "an attempt may set {MOST_SAVEPOINTS} savepoints, with names of at most {SAVEPOINT_BYTES} bytes"
+            ))));
+        }
+        self.savepoints += 1;
         self.step(Savepoint::Set(name)).await
     }
 
@@ -328,7 +351,7 @@ impl wit::HostCursor for Transaction {
         if self.failed.is_some() {
             return Ok(Err(wit::Error::Failed));
         }
-        let bounds = Bounds { rows: max_rows.min(self.rows), bytes: ANSWER_BYTES, deadline: self.deadline };
+        let bounds = Bounds { rows: max_rows.min(self.rows), bytes: RESULT_BYTES, deadline: self.deadline };
         let began = Instant::now();
         let fetched = self.session.fetch(number, bounds).await;
         self.sql_time += began.elapsed();

@@ -29,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("worker", &["clock", "message", "manifest", "running", "store", "engine", "settle", "settled"]),
     ("api", &["clock", "message", "manifest", "running", "store", "engine", "settled"]),
     ("keeper", &["store"]),
-    ("config", &["manifest", "store"]),
+    ("config", &["engine", "manifest", "store"]),
     ("folder", &["engine", "manifest"]),
     ("host", &["api", "config", "engine", "folder", "keeper", "running", "settled", "store", "worker"]),
     ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "worker"]),
