@@ -28,6 +28,7 @@ pub(crate) struct Semel {
     host: HostProcess,
     http: reqwest::Client,
     reader: OnceCell<()>,
+    panics: bool,
     folder: tempfile::TempDir,
 }
 
@@ -49,7 +50,7 @@ impl Semel {
         }
         let host = HostProcess::start(options).await.expect("a host");
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
-        let semel = Self { host, http, reader: OnceCell::new(), folder };
+        let semel = Self { host, http, reader: OnceCell::new(), panics: false, folder };
         for name in functions {
             semel.deploy(built(name)).await;
         }
@@ -82,6 +83,17 @@ impl Semel {
         let child = command.spawn().expect("the program");
         until("the host", async || self.host.client().is_ready().await.then_some(())).await;
         child
+    }
+
+    /// The test makes the host panic, and counts how often.
+    pub(crate) fn expect_panics(&mut self) {
+        self.panics = true;
+    }
+
+    /// The id of the host's process, from its lock.
+    pub(crate) fn process(&self) -> u32 {
+        let lock = std::fs::read_to_string(self.folder().join("test.db.lock")).expect("a lock");
+        lock.trim().trim_start_matches("process ").parse().expect("a process")
     }
 
     pub(crate) fn address(&self) -> String {
@@ -245,7 +257,7 @@ impl Semel {
 impl Drop for Semel {
     /// Whatever a test does to a host, the host does not panic.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.panics {
             let log = self.log();
             assert!(!log.contains("panicked"), "the host panicked:\n{log}");
         }
@@ -350,6 +362,12 @@ pub(crate) fn built(name: &str) -> Function {
     Function { name: name.to_owned(), upload, query: Vec::new() }
 }
 
+/// A function of a test's own.
+pub(crate) fn made(name: &str, manifest: &str, component: Vec<u8>) -> Function {
+    let upload = Upload { manifest: manifest.to_owned(), component, ..Upload::default() };
+    Function { name: name.to_owned(), upload, query: Vec::new() }
+}
+
 /// Where `make guests` puts the functions.
 pub(crate) fn functions() -> PathBuf {
     let folder = root().join("target/functions");
@@ -436,7 +454,7 @@ impl Done {
 }
 
 /// The program under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_semel");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_semel");
 
 /// Runs `semel` in a folder, with these variables of its own and none of the developer's.
 pub(crate) async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Done {

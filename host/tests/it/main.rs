@@ -2,6 +2,7 @@
 //! are killed), and the store behind its traits.
 
 mod harness;
+mod hostile;
 
 mod accept;
 mod outcomes;
@@ -14,6 +15,8 @@ mod deploys;
 mod versions;
 mod decisions;
 mod startup;
+mod compiling;
+mod sandbox;
 mod steering;
 mod commands;
 
