@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -20,13 +20,19 @@ use crate::engine::catalog::Catalog;
 use crate::running::Running;
 use crate::settled::Settled;
 use crate::store::{self, Store};
+use crate::watch::Watch;
 
-pub(crate) mod document;
-mod functions;
-mod linger;
-mod messages;
+mod around;
 mod send;
+mod cloud_events;
+mod functions;
+mod messages;
 mod steering;
+mod probes;
+pub(crate) mod document;
+mod openapi;
+
+use probes::Probes;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -35,10 +41,12 @@ pub(crate) struct Api {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) settled: Arc<Settled>,
     pub(crate) running: Arc<Running>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) probes: Arc<Probes>,
     pub(crate) limits: Limits,
-    /// Becomes true when the host is asked to end: then nobody waits for an answer any more.
+    /// Becomes true when the host is asked to end: then nothing new is taken, and nobody waits for an answer any more.
     pub(crate) stopping: watch::Receiver<bool>,
-    /// What `/v1` asks for; none on loopback without one.
+    /// What `/v1` and `/metrics` ask for; none on loopback without one.
     pub(crate) token: Option<Arc<str>>,
 }
 
@@ -49,38 +57,64 @@ pub(crate) struct Limits {
     pub(crate) body: usize,
     /// Largest deployment, in bytes.
     pub(crate) upload: usize,
-    /// How long a body may take to arrive.
+    /// How long a message body may take to arrive.
     pub(crate) patience: Duration,
+    /// How long a request may take in all.
+    pub(crate) request: Duration,
+    /// Connections at once.
+    pub(crate) connections: usize,
 }
 
-/// All routes.
+/// Largest body of a request that is neither a message nor a deployment.
+const SMALL_BODY: usize = 64 << 10;
+
+/// Whether a route asks for the token, if there is one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    Open,
+    Token,
+}
+
+/// All routes but those of manifests. `api/openapi.json` describes each.
+fn routes() -> Vec<(&'static str, Guard, MethodRouter<Api>)> {
+    use Guard::{Open, Token};
+    vec![
+        ("/fn/{name}", Open, any(send::to_function)),
+        ("/v1/functions", Token, get(functions::list)),
+        ("/v1/functions/{name}", Token, get(functions::show).put(functions::deploy).delete(steering::remove)),
+        ("/v1/functions/{name}/rollback", Token, post(steering::rollback)),
+        ("/v1/functions/{name}/pause", Token, post(steering::pause)),
+        ("/v1/functions/{name}/resume", Token, post(steering::resume)),
+        ("/v1/messages", Token, get(messages::list)),
+        ("/v1/messages/{id}", Token, get(messages::show)),
+        ("/v1/messages/{id}/trace", Token, get(messages::trace)),
+        ("/v1/messages/{id}/redrive", Token, post(steering::redrive)),
+        ("/v1/messages/{id}/resolve", Token, post(steering::resolve)),
+        ("/v1/messages/{id}/cancel", Token, post(steering::cancel)),
+        ("/v1/redrive", Token, post(steering::redrive_many)),
+        ("/v1/counts", Token, get(messages::counts)),
+        ("/v1/health", Token, get(probes::health)),
+        ("/metrics", Token, get(probes::metrics)),
+        ("/openapi.json", Open, get(openapi::show)),
+        ("/readyz", Open, get(probes::ready)),
+        ("/healthz", Open, get(probes::alive)),
+    ]
+}
+
+/// The routes, and what goes around each of them.
 pub(crate) fn router(api: Api) -> Router {
-    let steering = Router::new()
-        .route("/v1/functions", get(functions::list))
-        .route("/v1/functions/{name}", get(functions::show).put(functions::deploy).delete(steering::remove))
-        .route("/v1/functions/{name}/rollback", post(steering::rollback))
-        .route("/v1/functions/{name}/pause", post(steering::pause))
-        .route("/v1/functions/{name}/resume", post(steering::resume))
-        .route("/v1/messages", get(messages::list))
-        .route("/v1/messages/{id}", get(messages::show))
-        .route("/v1/messages/{id}/trace", get(messages::trace))
-        .route("/v1/messages/{id}/redrive", post(steering::redrive))
-        .route("/v1/messages/{id}/resolve", post(steering::resolve))
-        .route("/v1/messages/{id}/cancel", post(steering::cancel))
-        .route("/v1/redrive", post(steering::redrive_many))
-        .route("/v1/counts", get(messages::counts))
-        .route("/v1/health", get(messages::health))
-        .route_layer(middleware::from_fn_with_state(api.clone(), authorize));
-    Router::new()
-        .merge(steering)
-        .route("/fn/{name}", any(send::to_function))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+    let mut router = Router::new();
+    for (path, guard, methods) in routes() {
+        let authorize = middleware::from_fn_with_state(api.clone(), authorize);
+        router = router.route(path, if guard == Guard::Token { methods.route_layer(authorize) } else { methods });
+    }
+    router
         .fallback(send::to_route)
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
         })
-        .layer(middleware::from_fn(linger::linger))
+        .layer(DefaultBodyLimit::max(SMALL_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), around::around))
         .with_state(api)
 }
 
@@ -96,9 +130,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Part {
     }
 }
 
-async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
-    api.store.functions().await?;
-    Ok("ready\n")
+/// How long the body of a request says it is.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn authorize(State(api): State<Api>, headers: HeaderMap, request: Request, next: Next) -> Response {
@@ -135,6 +169,11 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), id: None, retry_after: None, allow: None }
+    }
+
+    /// 503: the same request may succeed a moment later.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
     /// 405, with the methods that there are.
@@ -186,13 +225,30 @@ impl From<store::Error> for Problem {
             store::Error::Refused(why) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, why),
             store::Error::Unavailable(why) => {
                 tracing::error!(why, "the database is not available");
-                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is not available; try again");
-                Self { retry_after: Some(1), ..problem }
+                Self::unavailable("the database is not available; try again")
             }
             store::Error::Broken(why) => {
                 tracing::error!(why, "the database is not usable");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is not usable; the host's log says why")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Which methods each has is seen from outside, in tests/it/openapi.rs.
+    #[test]
+    fn every_route_is_described_and_every_description_has_a_route() {
+        let document: serde_json::Value = serde_json::from_str(include_str!("api/openapi.json")).expect("JSON");
+        let described: BTreeSet<&str> =
+            document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
+        let there: BTreeSet<&str> = routes().into_iter().map(|(path, ..)| path).collect();
+        assert_eq!(there.difference(&described).collect::<Vec<_>>(), [] as [&&str; 0], "not described");
+        assert_eq!(described.difference(&there).collect::<Vec<_>>(), [] as [&&str; 0], "described, and not there");
     }
 }

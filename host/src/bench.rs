@@ -20,6 +20,7 @@ use crate::store::{
     self, Bounds, Column, Commit, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Store, Target,
     Value,
 };
+use crate::watch::Watch;
 use crate::worker::Worker;
 
 /// Runs of the sandbox that are measured.
@@ -115,7 +116,8 @@ async fn drain(
         store.enqueue(event, Target::Function("counter".into()), None).await?;
     }
     let (stop, stopping) = watch::channel(false);
-    let worker = Worker::new(Arc::clone(&store), engine, catalog, Arc::default(), Arc::default());
+    let watch = Watch::new(None)?;
+    let worker = Worker::new(Arc::clone(&store), engine, catalog, Arc::default(), Arc::default(), watch);
     let began = Instant::now();
     let worker = tokio::spawn(worker.run(stopping));
     loop {

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::logging::printable;
+
 /// A line on standard output. Whoever does not read on (`| head`) has what they wanted: then the program ends.
 macro_rules! out {
     () => { $crate::cli::line(format_args!("")) };
@@ -84,7 +86,7 @@ impl Cli {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
-                eprintln!("semel: {error:#}");
+                eprintln!("semel: {}", printable(&format!("{error:#}")));
                 ExitCode::FAILURE
             }
         }

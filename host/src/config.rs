@@ -14,6 +14,11 @@ use crate::engine::compiler::Bounds;
 use crate::manifest::{Bytes, Span};
 use crate::store::Retention;
 
+/// More would be more than any system hands out.
+const MOST_CONNECTIONS: usize = 1 << 20;
+/// Room for a first line, a host and a few headers, in bytes.
+const SMALLEST_HEAD: usize = 1 << 10;
+
 /// What may be said in `semel.toml`, or by flags and environment over it.
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +44,9 @@ pub struct Settings {
     /// How long ended messages are kept; in the file only.
     #[arg(skip)]
     pub retention: Keep,
+    /// What is told to others.
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 /// `[retention]`: how long messages are kept after their end.
@@ -51,6 +59,15 @@ pub struct Keep {
     pub dead: Option<Span>,
     /// Cancelled ones; 7d.
     pub cancelled: Option<Span>,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Default, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// An OpenTelemetry collector that is sent a span per attempt, by OTLP over HTTP [default: none]
+    #[arg(long, env = "SEMEL_OTLP", value_name = "URL")]
+    pub otlp: Option<String>,
 }
 
 /// `[limits]`
@@ -67,6 +84,16 @@ pub struct Limits {
     pub compile_time: Option<Span>,
     /// Memory for compiling a component; 1GiB.
     pub compile_memory: Option<Bytes>,
+    /// Largest head of a request: its first line and its headers; 64KiB.
+    pub head: Option<Bytes>,
+    /// Connections that may be open at once; 1024.
+    pub connections: Option<usize>,
+    /// How long the head of a request may take to arrive, and how long a connection is kept without one; 10s.
+    pub head_time: Option<Span>,
+    /// How long a message body may take to arrive, and an answer to be taken; 30s.
+    pub body_time: Option<Span>,
+    /// How long a request may take in all; 5m.
+    pub request_time: Option<Span>,
 }
 
 /// The configuration of a host, complete and checked.
@@ -82,6 +109,8 @@ pub struct Config {
     pub cache: Option<PathBuf>,
     /// The bearer token of `/v1`.
     pub token: Option<String>,
+    /// The collector that is sent spans, an `http:` URL.
+    pub otlp: Option<String>,
     /// Largest message body, in bytes.
     pub body: usize,
     /// Largest deployment, in bytes.
@@ -90,6 +119,16 @@ pub struct Config {
     pub retention: Retention,
     /// What functions may use of this machine.
     pub resources: Resources,
+    /// Largest head of a request, in bytes.
+    pub head: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Longest time for the head of a request to arrive.
+    pub head_time: Duration,
+    /// Longest time for a message body to arrive.
+    pub body_time: Duration,
+    /// Longest time for a request in all.
+    pub request_time: Duration,
 }
 
 impl Config {
@@ -115,6 +154,7 @@ impl Config {
             token_file: flags.token_file.or(file.token_file),
             limits: file.limits,
             retention: file.retention,
+            telemetry: Telemetry { otlp: flags.telemetry.otlp.or(file.telemetry.otlp) },
         })
     }
 
@@ -127,24 +167,44 @@ impl Config {
                  --token-file), or listen on 127.0.0.1"
             );
         }
+        let limits = settings.limits;
         let size =
             |given: Option<Bytes>, default| given.map_or(default, |b| usize::try_from(b.0).unwrap_or(usize::MAX));
         let days = |given: Option<Span>, default: u64| given.map_or(Duration::from_hours(24 * default), |span| span.0);
         let database = settings.database.unwrap_or_else(|| "sqlite://semel.db".into());
+        let seconds = |given: Option<Span>, default| given.map_or(Duration::from_secs(default), |span| span.0);
+        let connections = limits.connections.unwrap_or(1024);
+        if !(1..=MOST_CONNECTIONS).contains(&connections) {
+            bail!("[limits] connections must be from 1 to {MOST_CONNECTIONS}, not {connections}");
+        }
+        let head = size(limits.head, 64 << 10);
+        if head < SMALLEST_HEAD {
+            bail!("[limits] head must be at least {SMALLEST_HEAD} bytes, or no client can say what it wants");
+        }
+        let otlp = settings.telemetry.otlp.filter(|url| !url.is_empty());
+        if otlp.as_ref().is_some_and(|url| !url.starts_with("http://")) {
+            bail!("[telemetry] otlp must be the http:// URL of a collector, for example http://127.0.0.1:4318");
+        }
         Ok(Self {
             listen,
             cache: settings.cache.or_else(|| beside(&database)),
             database,
             functions: settings.functions,
             token,
-            body: size(settings.limits.body, 1 << 20),
-            upload: size(settings.limits.upload, 64 << 20),
+            body: size(limits.body, 1 << 20),
+            upload: size(limits.upload, 64 << 20),
             retention: Retention {
                 completed: days(settings.retention.completed, 7),
                 dead: days(settings.retention.dead, 30),
                 cancelled: days(settings.retention.cancelled, 7),
             },
-            resources: resources(&settings.limits)?,
+            resources: resources(&limits)?,
+            otlp,
+            head,
+            connections,
+            head_time: seconds(limits.head_time, 10),
+            body_time: seconds(limits.body_time, 30),
+            request_time: seconds(limits.request_time, 300),
         })
     }
 }
@@ -188,11 +248,20 @@ mod tests {
         let keep = &example.retention;
         assert!(keep.completed.is_some() && keep.dead.is_some() && keep.cancelled.is_some());
         assert!(example.token_file.is_some() && example.cache.is_some());
-        let Limits { body, upload, memory, compile_time, compile_memory } = &example.limits;
-        assert!(body.is_some() && upload.is_some() && memory.is_some());
-        assert!(compile_time.is_some() && compile_memory.is_some());
+        assert!(example.token_file.is_some() && example.telemetry.otlp.is_some());
+        let limits = &example.limits;
+        assert!(limits.body.is_some() && limits.upload.is_some() && limits.head.is_some());
+        assert!(limits.connections.is_some() && limits.head_time.is_some());
+        assert!(limits.body_time.is_some() && limits.request_time.is_some());
+        assert!(limits.memory.is_some() && limits.compile_time.is_some() && limits.compile_memory.is_some());
         let defaults = Config::complete(Settings::default()).expect("defaults");
-        let example = Config::complete(Settings { token_file: None, functions: None, ..example }).expect("example");
+        let example = Config::complete(Settings {
+            token_file: None,
+            functions: None,
+            telemetry: Telemetry::default(),
+            ..example
+        })
+        .expect("example");
         assert_eq!(format!("{defaults:?}"), format!("{example:?}"));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::watch::channel;
 
 use crate::api::{self, Api};
 use crate::config::Config;
@@ -14,21 +14,25 @@ use crate::engine::Engine;
 use crate::engine::catalog::Catalog;
 use crate::running::Running;
 use crate::settled::Settled;
+use crate::watch::{self, Watch};
 use crate::worker::Worker;
-use crate::{folder, keeper, store};
+use crate::{doors, folder, keeper, store};
 
-/// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long runs may take to end, which they do by their own timeouts.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long requests may take to be answered after that.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
+/// How long the collector may take over the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// Serves until `stop` resolves, then accepts and claims nothing more, lets what runs end, and returns.
+/// Serves until `stop` resolves, then accepts and claims nothing more, lets what runs end, and returns. Until the end it
+/// says to whoever asks that it is stopping.
 ///
 /// # Errors
 /// If the host cannot start. What it does after that is in its log.
 pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    watch::system::raise_open_files();
+    let watch = Watch::new(config.otlp.as_deref())?;
     let store = store::open(&config.database).await?;
     let mut engine = Engine::new(config.resources)?;
     match &config.cache {
@@ -44,29 +48,24 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     let running = Arc::new(Running::default());
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    let (ask_to_stop, stopping) = watch::channel(false);
+    let (ask_to_stop, stopping) = channel(false);
     let compiling = tokio::spawn({
         let catalog = Arc::clone(&catalog);
         async move { catalog.compile_all().await }
     });
     let worker = workers.then(|| {
         let (settled, running) = (Arc::clone(&settled), Arc::clone(&running));
-        let worker = Worker::new(Arc::clone(&store), engine, Arc::clone(&catalog), settled, running);
+        let worker =
+            Worker::new(Arc::clone(&store), engine, Arc::clone(&catalog), settled, running, Arc::clone(&watch));
         tokio::spawn(worker.run(stopping.clone()))
     });
     let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
-    let limits = api::Limits { body: config.body, upload: config.upload, patience: PATIENCE };
-    let token = config.token.map(Arc::from);
-    let router = api::router(Api { store, catalog, settled, running, limits, stopping: stopping.clone(), token });
+    let (limits, connections) = limits(&config);
+    let (watched, probes, token) = (Arc::clone(&watch), Arc::default(), config.token.map(Arc::from));
+    let router = api::router(Api { store, catalog, settled, running, watch: watched, probes, limits, stopping, token });
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let mut asked = stopping;
-    let doors = tokio::spawn(
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async move {
-                let _ = asked.wait_for(|stop| *stop).await; // An error is an end, too.
-            })
-            .into_future(),
-    );
+    let (close, closing) = channel(false);
+    let doors = tokio::spawn(doors::serve(listener, router, connections, closing));
     stop.await;
     tracing::info!("stopping: nothing new is accepted or claimed, what runs may end");
     let _ = ask_to_stop.send(true);
@@ -80,10 +79,30 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
             }
         }
     }
-    match tokio::time::timeout(LAST_ANSWERS, doors).await {
-        Ok(ended) => ended.context("the doors failed")?.context("the doors failed"),
-        Err(_) => Ok(()), // Connections on which nobody says anything.
-    }
+    let _ = close.send(true);
+    if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, doors).await {
+        ended.context("the doors failed")?;
+    } // Else there are connections on which nobody says anything.
+    watch.end(LAST_SPANS).await;
+    Ok(())
+}
+
+fn limits(config: &Config) -> (api::Limits, doors::Limits) {
+    let requests = api::Limits {
+        body: config.body,
+        upload: config.upload,
+        patience: config.body_time,
+        request: config.request_time,
+        connections: config.connections,
+    };
+    let connections = doors::Limits {
+        connections: config.connections,
+        head: config.head,
+        head_time: config.head_time,
+        stall: config.body_time,
+        last: config.request_time,
+    };
+    (requests, connections)
 }
 
 /// Deploys each folder in a folder; what is deployed already stays as it is.

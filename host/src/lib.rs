@@ -2,7 +2,7 @@
 //!
 //! The life of one message, and the module where each step is:
 //!
-//! 1. a request is **accepted** and becomes an event (`api`)
+//! 1. a request comes through the `doors`, is **accepted** and becomes an event (`api`)
 //! 2. the event is **enqueued** as one message per function, durably, before the 202 ([`store`])
 //! 3. a worker **claims** the message: attempt and fence count up (`worker`)
 //! 4. a begin-once message is marked as **begun** (`worker`)
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod flow;
 pub mod manifest;
 
+mod doors;
 mod api;
 pub mod store;
 mod worker;
@@ -25,11 +26,13 @@ mod settled;
 pub mod engine;
 mod guest;
 pub mod settle;
+mod watch;
 
 pub mod config;
 pub mod folder;
 mod keeper;
 pub mod host;
+pub mod logging;
 
 mod bench;
 pub mod experiment;

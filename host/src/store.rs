@@ -23,7 +23,7 @@ mod value;
 
 pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 pub use error::{DatabaseError, Error, SqlError};
-pub use record::{AttemptRecord, Counts, DecisionRecord, LogRecord, MessageFilter, MessageRecord};
+pub use record::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, LogRecord, MessageFilter, MessageRecord};
 pub use session::{Bounds, Published, Savepoint, Session, StateOp, StateReply};
 pub use steering::{Decided, Retention, Steering};
 pub use value::{Column, Rows, Value};
@@ -233,6 +233,12 @@ pub trait Records: Send + Sync {
     /// How many messages stand where, per function.
     async fn counts(&self) -> Result<Vec<Counts>, Error>;
 
-    /// What `semel doctor` prints: name, value, and what to do if it is not well.
-    async fn health(&self) -> Result<Vec<(String, String, Option<String>)>, Error>;
+    /// What waits, runs, or needs a decision, per function. Takes time in proportion to the queue, not to the history.
+    async fn depths(&self) -> Result<Vec<Depth>, Error>;
+
+    /// Writes something and takes it back, durably: succeeds if a message could be accepted now.
+    async fn check(&self) -> Result<(), Error>;
+
+    /// What `semel doctor` prints of the database and of the walls, each looked at now.
+    async fn health(&self) -> Result<Vec<Fact>, Error>;
 }

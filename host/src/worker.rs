@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use crate::running::{Place, Running, Stop};
 use crate::settle::{Settlement, settle};
 use crate::settled::Settled;
 use crate::store::{self, ClaimRequest, Commit, Failure, Lane, Store};
+use crate::watch::Watch;
 
 /// How many messages run at once.
 const SLOTS: usize = 16;
@@ -32,6 +33,7 @@ pub(crate) struct Worker {
     pub(crate) engine: Arc<Engine>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) settled: Arc<Settled>,
+    pub(crate) watch: Arc<Watch>,
     /// A fresh random id: nothing is owned by a host's name.
     pub(crate) host: String,
     running: Arc<Running>,
@@ -45,9 +47,10 @@ impl Worker {
         catalog: Arc<Catalog>,
         settled: Arc<Settled>,
         running: Arc<Running>,
+        watch: Arc<Watch>,
     ) -> Arc<Self> {
         let host = hex::encode(rand::random::<[u8; 8]>());
-        Arc::new(Self { store, engine, catalog, settled, host, running, suspects: AtomicBool::new(true) })
+        Arc::new(Self { store, engine, catalog, settled, running, watch, host, suspects: AtomicBool::new(true) })
     }
 
     /// Works until `stop` says so, then lets what runs end.
@@ -85,6 +88,7 @@ impl Worker {
         let lanes = functions.values().map(|function| self.lane(function)).collect();
         let limit = u32::try_from(free).unwrap_or(1);
         let request = ClaimRequest { lanes: shuffled(lanes), limit, suspects, host: self.host.clone() };
+        let began = Instant::now();
         let claimed = match self.store.claim(request).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -98,6 +102,9 @@ impl Worker {
             return 1; // Look again at once, for the others.
         }
         let count = claimed.len();
+        if count > 0 {
+            self.watch.metrics.claimed(began.elapsed());
+        }
         for claimed in claimed {
             // The version it was claimed for, whatever is deployed in the meantime.
             let Some(function) = functions.get(&claimed.claim.function).cloned() else { continue };
@@ -158,6 +165,7 @@ impl Worker {
         let found = self.store.recover(as_of, functions.into_keys().collect()).await?;
         if found.freed + found.dead + found.in_doubt > 0 {
             tracing::warn!(found.freed, found.dead, found.in_doubt, "recovered lost claims");
+            self.watch.metrics.recovered(found);
         }
         if found.suspects {
             self.suspects.store(true, Ordering::SeqCst);
@@ -172,6 +180,8 @@ impl Worker {
             return; // Not begun, so not started: recovery hands it out again.
         }
         let id = message.id.clone();
+        let mut watched = self.watch.attempt(&claim, &message, function.class().to_string());
+        let began = Instant::now();
         let worker = Arc::clone(self);
         let (run_claim, run_function, stop) = (claim.clone(), Arc::clone(function), Arc::clone(&place.stop));
         // A task of its own: a panic in the host ends this run, and dropping the session rolls it back.
@@ -181,12 +191,17 @@ impl Worker {
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
             Err(_) => (Outcome::HostFailed("a defect of the host; its log says where".into()), Usage::default(), None),
         };
+        watched.ran(began.elapsed());
+        let (fuel, mut end, reason) = (usage.fuel, outcome.as_str(), outcome.reason());
         let policy = function.manifest().policy();
         match settle(&outcome, claim.attempts_counted(), &policy, rand::random()) {
             Settlement::Commit => {
                 if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
                     session.leave(answer, usage.clone());
-                    self.committed(&claim, function, session.commit().await, usage).await;
+                    let began = Instant::now();
+                    let commit = session.commit().await;
+                    self.watch.metrics.committed(began.elapsed());
+                    end = self.committed(&claim, function, commit, usage).await;
                 }
             }
             settlement => {
@@ -196,6 +211,7 @@ impl Worker {
                 self.record(&claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
             }
         }
+        watched.ended(end, &reason, fuel);
         self.settled.notify(&id);
     }
 
@@ -224,8 +240,9 @@ impl Worker {
         Ok(self.engine.invoke(run, started_at).await)
     }
 
-    /// After a commit: done, or a failure that says so. Unknown becomes known only by asking the store.
-    async fn committed(&self, claim: &Claim, function: &Function, commit: Commit, usage: Usage) {
+    /// After a commit: done, or a failure that says so. Unknown becomes known only by asking the store. Returns how the
+    /// attempt ended.
+    async fn committed(&self, claim: &Claim, function: &Function, commit: Commit, usage: Usage) -> &'static str {
         let mut known = commit;
         while known == Commit::Unknown {
             match self.store.resolve(claim).await {
@@ -237,7 +254,7 @@ impl Worker {
             }
         }
         match known {
-            Commit::Committed => {}
+            Commit::Committed => "completed",
             Commit::Fenced | Commit::Unknown => {
                 tracing::warn!(
                     function = claim.function,
@@ -246,12 +263,14 @@ impl Worker {
                 );
                 self.record(claim, "lost-lease", "the claim was taken over before the commit".into(), None, usage)
                     .await;
+                "lost-lease"
             }
             Commit::RolledBack => {
                 let outcome = Outcome::Doomed("the database did not take the commit".into());
                 let policy = function.manifest().policy();
                 let settlement = settle(&outcome, claim.attempts_counted(), &policy, rand::random());
                 self.record(claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
+                outcome.as_str()
             }
         }
     }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, Part, Problem, document};
+use super::{Api, Part, Problem, announced, document};
 use crate::engine::catalog::Upload;
 use crate::message::Contract;
 
@@ -42,11 +42,16 @@ pub(super) async fn deploy(
     mut request: Request,
 ) -> Result<Json<Value>, Problem> {
     let Query(options) = options.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    if announced(request.headers()).is_some_and(|length| length > api.limits.upload) {
+        let what = format!("a deployment has at most {} bytes", api.limits.upload);
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, what));
+    }
     DefaultBodyLimit::apply(DefaultBodyLimit::max(api.limits.upload), &mut request);
     let multipart = Multipart::from_request(request, &api).await;
     let multipart = multipart
         .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("send multipart/form-data: {}", e.body_text())))?;
-    let mut upload = read(multipart).await?;
+    let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the upload did not arrive in time");
+    let mut upload = tokio::time::timeout(api.limits.request / 2, read(multipart)).await.map_err(slow)??;
     upload.name = Some(name);
     upload.contract = options.contract;
     upload.accept_weaker = options.accept_weaker_guarantee;
@@ -90,5 +95,7 @@ async fn text(field: Field<'_>, part: &str) -> Result<String, Problem> {
 }
 
 fn broken(error: &MultipartError) -> Problem {
-    Problem::new(error.status(), format!("the upload cannot be read: {}", error.body_text()))
+    // What broke off on the way is no fault of the host.
+    let status = if error.status().is_server_error() { StatusCode::BAD_REQUEST } else { error.status() };
+    Problem::new(status, format!("the upload cannot be read: {}", error.body_text()))
 }

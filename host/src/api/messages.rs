@@ -67,13 +67,3 @@ pub(super) async fn counts(State(api): State<Api>) -> Result<Json<Value>, Proble
         counts.into_iter().map(|counts| (counts.function.clone(), json!(counts))).collect();
     Ok(Json(json!({ "functions": functions })))
 }
-
-/// What `semel doctor` prints of the database.
-pub(super) async fn health(State(api): State<Api>) -> Result<Json<Value>, Problem> {
-    let facts = api.store.health().await?;
-    let facts: Vec<Value> = facts
-        .into_iter()
-        .map(|(name, value, advice)| json!({ "name": name, "value": value, "advice": advice }))
-        .collect();
-    Ok(Json(json!({ "database": facts })))
-}

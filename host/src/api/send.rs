@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Api, Part, Problem};
+use super::{Api, Part, Problem, announced, cloud_events};
 use crate::engine::catalog::Routed;
 use crate::manifest::{KeyPolicy, Manifest, parse_span};
 use crate::message::{Event, Header, State as MessageState};
@@ -87,16 +87,23 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
     let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed"));
     let function = api.catalog.get(name).ok_or_else(unknown)?;
     let (parts, body) = request.into_parts();
-    let asked = Asked::read(&parts.headers)?;
-    let body = read_body(api, &parts.headers, body).await?;
-    let content_type = text_header(&parts.headers, header::CONTENT_TYPE.as_str())?;
+    let mut asked = Asked::read(&parts.headers)?;
+    let mut body = read_body(api, &parts.headers, body).await?;
+    let mut content_type = text_header(&parts.headers, header::CONTENT_TYPE.as_str())?;
+    let mut headers = producer_headers(&parts.headers);
+    headers.extend(host_headers);
+    if let Some(event) = cloud_events::read(&parts.headers, &body)? {
+        asked.key = asked.key.or(Some(event.key));
+        headers.retain(|(name, _)| !name.starts_with("ce-"));
+        headers.extend(event.headers);
+        (content_type, body) = (event.content_type, event.body);
+    }
+    let accepting = api.watch.accepting(name, &mut headers);
     let key = asked.key.map(|key| Key {
         key,
         fingerprint: fingerprint(content_type.as_deref(), &parts.uri, &body),
         remember: remember(function.manifest()),
     });
-    let mut headers = producer_headers(&parts.headers);
-    headers.extend(host_headers);
     let event = Event {
         id: uuid::Uuid::now_v7().simple().to_string(),
         topic: format!("fn/{name}"),
@@ -123,6 +130,8 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         }
         Enqueued::NoTarget => return Err(unknown()),
     };
+    drop(accepting);
+    api.watch.metrics.accepted(name, duplicate);
     if let Some(state) = ended_as {
         return Ok(accepted(&id, state, true)); // Its answer is no longer kept.
     }
@@ -203,8 +212,7 @@ fn text_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Proble
 async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let most = api.limits.body;
     let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a message has at most {most} bytes"));
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > most) {
+    if announced(headers).is_some_and(|length| length > most) {
         return Err(too_large());
     }
     match tokio::time::timeout(api.limits.patience, axum::body::to_bytes(body, most)).await {

@@ -17,17 +17,16 @@ impl Doctor {
     /// Whether all is well.
     pub(crate) async fn execute(self) -> anyhow::Result<bool> {
         let document = self.server.get(&["v1", "health"], &[]).await?;
-        let facts = document["database"].as_array().cloned().unwrap_or_default();
-        let well = facts.iter().all(|fact| fact["advice"].is_null());
+        let well = document["well"] == true;
         if self.json {
             table::json(&document)?;
             return Ok(well);
         }
         let row = |fact: &serde_json::Value| {
-            let verdict = if fact["advice"].is_null() { "ok".to_owned() } else { cell(&fact["advice"]) };
-            vec![cell(&fact["name"]), cell(&fact["value"]), verdict]
+            ["about", "name", "value", "verdict", "advice"].map(|column| cell(&fact[column])).to_vec()
         };
-        table::print(&["what", "is", "verdict"], &facts.iter().map(row).collect::<Vec<_>>());
+        let facts = document["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
+        table::print(&["about", "what", "is", "verdict", "what to do"], &facts.iter().map(row).collect::<Vec<_>>());
         Ok(well)
     }
 }

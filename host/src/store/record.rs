@@ -1,5 +1,7 @@
 //! What is kept, as rows for people and for start-up; no rules here.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -155,4 +157,41 @@ pub struct Counts {
     /// Commits that the fence refused.
     #[serde(rename = "refused_commits")]
     pub refused_commits: u64,
+}
+
+/// How many messages of a function are in a state that somebody may have to look after.
+#[derive(Debug, Clone)]
+pub struct Depth {
+    /// The function.
+    pub function: String,
+    /// `available`, `running`, `dead` or `in-doubt`.
+    pub state: State,
+    /// How many.
+    pub messages: u64,
+    /// For `available`: how long the one that is due for longest has been due. None if none is due.
+    pub oldest_due: Option<Duration>,
+}
+
+/// One line of `semel doctor`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fact {
+    /// What it is about: `host`, `database` or `wall`.
+    pub about: &'static str,
+    /// What was looked at.
+    pub name: String,
+    /// What was found.
+    pub value: String,
+    /// `ok` or `attention`.
+    pub verdict: &'static str,
+    /// What to do; none if all is well.
+    pub advice: Option<String>,
+}
+
+impl Fact {
+    /// A fact that is well if there is no advice.
+    #[must_use]
+    pub fn new(about: &'static str, name: impl Into<String>, value: impl Into<String>, advice: Option<String>) -> Self {
+        let verdict = if advice.is_none() { "ok" } else { "attention" };
+        Self { about, name: name.into(), value: value.into(), verdict, advice }
+    }
 }

@@ -24,6 +24,7 @@ mod connection;
 mod gate;
 mod group;
 mod guest_sql;
+mod health;
 mod queue;
 mod records;
 mod schema;
@@ -42,6 +43,7 @@ const OLDEST: (u32, u32, u32) = (3, 51, 3);
 pub(super) struct Sqlite {
     writer: Writer,
     readers: SqlitePool,
+    path: PathBuf,
     clock: AnchoredClock,
     epoch: i64,
     secret: [u8; 32],
@@ -59,7 +61,7 @@ impl Sqlite {
             writer.run(move |connection| Box::pin(schema::prepare(connection))).await.map_err(|e| at(&path, &e))?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options_for_reading(&path));
         let work = Arc::new(Notify::new());
-        Ok(Self { writer, readers, clock, epoch: opened.epoch, secret: opened.secret, work })
+        Ok(Self { writer, readers, path, clock, epoch: opened.epoch, secret: opened.secret, work })
     }
 
     /// Runs an operation of the engine in a transaction of its own: committed if it is ok, else without a trace.

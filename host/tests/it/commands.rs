@@ -1,6 +1,8 @@
 //! The command line: what it prints, what it says on standard error, and its exit codes (0 done, 1 failed, 2 usage).
 
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use crate::harness::{self, Semel, functions};
 use crate::steering::MESSAGE;
@@ -200,16 +202,45 @@ async fn a_folder_is_deployed_and_a_file_alone_as_well() {
 
 #[tokio::test]
 async fn doctor_says_that_all_is_well() {
-    let semel = Semel::start(&[]).await;
+    let semel = Semel::start(&["counter"]).await;
     let said = semel.cli(&["doctor"]).await;
-    for clue in ["WHAT", "journal mode", "wal", "integrity", "synchronous", "full"] {
+    for clue in ["WHAT TO DO", "journal mode", "wal", "integrity", "synchronous", "full", "1 deployed, 1 ready"] {
         assert!(said.ok().contains(clue), "{clue} is not in {}", said.stdout);
     }
-    let facts = semel.cli(&["doctor", "--json"]).await.json();
-    for fact in facts["database"].as_array().expect("facts") {
-        has_fields(fact, &["name", "value", "advice"]);
-        assert_eq!(fact["advice"], Value::Null, "{fact}");
+    let document = semel.cli(&["doctor", "--json"]).await.json();
+    assert_eq!(document["well"], true);
+    let facts = document["facts"].as_array().expect("facts");
+    for fact in facts {
+        has_fields(fact, &["about", "name", "value", "verdict", "advice"]);
+        assert_eq!((&fact["verdict"], &fact["advice"]), (&json!("ok"), &Value::Null), "{fact}");
     }
+    let walls = facts.iter().filter(|fact| fact["about"] == "wall").map(|fact| &fact["value"]);
+    assert!(walls.clone().count() >= 10 && walls.clone().all(|value| value == "stands"), "{facts:?}");
+    for name in ["open files", "swap", "kernel", "memory", "store clock", "free on its disk", "write-ahead log"] {
+        assert!(facts.iter().any(|fact| fact["name"] == name), "{name} is not in {facts:?}");
+    }
+    assert_eq!(semel.call("counter", "visits").await.ok()["count"], 1, "looking at the walls leaves nothing behind");
+}
+
+/// What is not well is said, with what to do about it, and the exit code is 1.
+#[tokio::test]
+async fn doctor_says_what_is_not_well() {
+    let mut semel = Semel::start(&[]).await;
+    semel.stop().await;
+    std::fs::write(semel.folder().join("semel.toml"), "[limits]\nconnections = 1048576\n").expect("a file");
+    let _host = semel.serve(&[]).await;
+    let options = SqliteConnectOptions::new().filename(semel.folder().join("test.db"));
+    let mut file = options.connect().await.expect("the database file");
+    file.execute("PRAGMA user_version = 99").await.expect("another version");
+    file.close().await.expect("an end");
+    let said = semel.cli(&["doctor"]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    let row = |name: &str| said.stdout.lines().find(|line| line.contains(name)).expect("a row").to_owned();
+    assert!(row("schema version").contains("99") && row("schema version").contains("restore"), "{}", said.stdout);
+    assert!(row("open files").contains("attention") && row("open files").contains("ulimit -Hn"), "{}", said.stdout);
+    let document = semel.cli(&["doctor", "--json"]).await;
+    let document: Value = serde_json::from_str(&document.stdout).expect("JSON");
+    assert_eq!(document["well"], false);
 }
 
 #[tokio::test]

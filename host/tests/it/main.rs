@@ -4,7 +4,9 @@
 mod harness;
 mod hostile;
 
+mod doors;
 mod accept;
+mod cloud_events;
 mod outcomes;
 mod calls;
 mod contracts;
@@ -18,6 +20,9 @@ mod startup;
 mod compiling;
 mod sandbox;
 mod steering;
+mod openapi;
+mod watching;
+mod probes;
 mod commands;
 
 mod store;

@@ -100,7 +100,11 @@ async fn with_a_token_steering_asks_for_it_and_sending_does_not() {
     let sent = semel.call("counter", "visits").await;
     assert_eq!(sent.ok()["count"], 1);
     assert_eq!(semel.get("/count/visits").await.status, 202);
-    for path in ["/v1/functions", "/v1/messages", "/v1/counts", "/v1/health", &format!("/v1/messages/{}", sent.id())] {
+    for path in ["/healthz", "/readyz", "/openapi.json"] {
+        assert_eq!(semel.get(path).await.status, 200, "{path}");
+    }
+    let listings = ["/v1/functions", "/v1/messages", "/v1/counts", "/v1/health", "/metrics"];
+    for path in listings.into_iter().chain([&*format!("/v1/messages/{}", sent.id())]) {
         let refused = semel.get(path).await;
         assert!(refused.problem(401).contains("SEMEL_TOKEN"), "{path}");
         assert_eq!(refused.header("www-authenticate"), "Bearer");

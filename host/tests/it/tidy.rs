@@ -15,7 +15,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 21] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("clock", &[]),
     ("message", &["clock"]),
     ("flow", &["clock"]),
@@ -26,16 +26,37 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("store", &["clock", "flow", "message"]),
     ("guest", &["clock", "message", "manifest", "store", "engine"]),
     ("engine", &["clock", "message", "manifest", "running", "store", "guest"]),
-    ("worker", &["clock", "message", "manifest", "running", "store", "engine", "settle", "settled"]),
-    ("api", &["clock", "message", "manifest", "running", "store", "engine", "settled"]),
+    ("watch", &["message", "store"]),
+    ("worker", &["clock", "message", "manifest", "running", "store", "engine", "settle", "settled", "watch"]),
+    ("api", &["clock", "message", "manifest", "running", "store", "engine", "settled", "watch"]),
+    ("doors", &[]),
     ("keeper", &["store"]),
     ("config", &["engine", "manifest", "store"]),
     ("folder", &["engine", "manifest"]),
-    ("host", &["api", "config", "engine", "folder", "keeper", "running", "settled", "store", "worker"]),
-    ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "worker"]),
+    (
+        "host",
+        &["api", "config", "doors", "engine", "folder", "keeper", "running", "settled", "store", "watch", "worker"],
+    ),
+    ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "watch", "worker"]),
     ("experiment", &["clock", "folder", "message", "store"]),
-    ("cli", &["api", "bench", "config", "engine", "experiment", "folder", "host", "manifest", "message", "store"]),
-    ("main", &["cli"]),
+    ("logging", &[]),
+    (
+        "cli",
+        &[
+            "api",
+            "bench",
+            "config",
+            "engine",
+            "experiment",
+            "folder",
+            "host",
+            "logging",
+            "manifest",
+            "message",
+            "store",
+        ],
+    ),
+    ("main", &["cli", "logging"]),
     ("lib", &[]),
 ];
 

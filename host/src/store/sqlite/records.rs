@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::{Error, Sqlite, classify};
 use crate::clock::Timestamp;
 use crate::message::{Answer, Contract, State};
-use crate::store::{AttemptRecord, Counts, DecisionRecord, MessageFilter, MessageRecord, Records};
+use crate::store::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, MessageFilter, MessageRecord, Records};
 
 const MESSAGE_FROM: &str = include_str!("message_from.sql");
 const MESSAGE: &str = include_str!("message.sql");
@@ -18,6 +18,7 @@ const MESSAGES_ENDED: &str = include_str!("messages_ended.sql");
 const DECISIONS: &str = include_str!("decisions.sql");
 const ATTEMPTS: &str = include_str!("attempts.sql");
 const COUNTS: &str = include_str!("counts.sql");
+const DEPTHS: &str = include_str!("depths.sql");
 
 #[async_trait]
 impl Records for Sqlite {
@@ -69,36 +70,27 @@ impl Records for Sqlite {
         Ok(counts.into_values().collect())
     }
 
-    async fn health(&self) -> Result<Vec<(String, String, Option<String>)>, Error> {
-        let mut facts = Vec::new();
-        for (name, sql, expected) in [
-            ("SQLite", "SELECT sqlite_version()", None),
-            ("journal mode", "PRAGMA journal_mode", Some("wal")),
-            ("schema version", "PRAGMA user_version", None),
-            ("integrity", "PRAGMA quick_check(1)", Some("ok")),
-        ] {
-            let row = self.readers.fetch_one(sql).await.map_err(classify)?;
-            let value = row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string());
-            let advice = expected.filter(|expected| *expected != value);
-            let advice = advice.map(|expected| format!("should be {expected}; restore the file from a backup"));
-            facts.push((name.to_owned(), value, advice));
-        }
-        let synchronous: i64 = self
-            .writer
-            .run(|connection| {
-                Box::pin(
-                    async move { Ok(connection.sql.fetch_one("PRAGMA synchronous").await.map_err(classify)?.get(0)) },
-                )
+    async fn depths(&self) -> Result<Vec<Depth>, Error> {
+        let now = self.clock.now();
+        let rows = sqlx::query(DEPTHS).bind(now.0).fetch_all(&self.readers).await.map_err(classify)?;
+        let depth = |row: &SqliteRow| {
+            let state = row.get::<&str, _>(1);
+            Ok(Depth {
+                function: row.get(0),
+                state: State::parse(state).ok_or_else(|| Error::Broken(format!("the unknown state {state}")))?,
+                messages: unsigned(row.get(2)),
+                oldest_due: row.get::<Option<i64>, _>(3).map(|due| now.since(Timestamp(due))),
             })
-            .await?;
-        let weak =
-            (synchronous < 2).then(|| "acknowledged messages may be lost at power loss; this is a bug".to_owned());
-        facts.push((
-            "synchronous".into(),
-            if synchronous == 2 { "full".into() } else { synchronous.to_string() },
-            weak,
-        ));
-        Ok(facts)
+        };
+        rows.iter().map(depth).collect()
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.check_writer().await
+    }
+
+    async fn health(&self) -> Result<Vec<Fact>, Error> {
+        self.facts().await
     }
 }
 

@@ -13,6 +13,9 @@ const MIGRATIONS: [&str; 2] = [
 const INSTALL: &str = include_str!("install.sql");
 const OPEN_EPOCH: &str = include_str!("open_epoch.sql");
 
+/// The version of the schema that this program writes.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
 /// Marks a file as Semel's ("Seml").
 const APPLICATION: i64 = 0x5365_6d6c;
 
