@@ -28,7 +28,7 @@ impl Rate {
     /// How many may start now.
     #[must_use]
     pub fn room(self, next: Timestamp, now: Timestamp) -> u32 {
-        let ahead = next.0.saturating_sub(now.0).max(0);
+        let ahead = self.believed(next, now).0 - now.0;
         let room = (TOLERANCE - ahead).div_euclid(self.every) + 1;
         u32::try_from(room.max(0)).unwrap_or(u32::MAX)
     }
@@ -36,7 +36,19 @@ impl Rate {
     /// When the next one is due after `started` of them start now.
     #[must_use]
     pub fn after(self, next: Timestamp, now: Timestamp, started: u32) -> Timestamp {
-        Timestamp(next.0.max(now.0).saturating_add(self.every.saturating_mul(i64::from(started))))
+        let next = self.believed(next, now).0.saturating_add(self.every.saturating_mul(i64::from(started)));
+        Timestamp(next.min(self.farthest(now)))
+    }
+
+    /// What cannot come from this rate and this clock is forgotten: a slower rate of before, or a clock that was set back
+    /// while nobody had the store open, would keep everybody waiting.
+    fn believed(self, next: Timestamp, now: Timestamp) -> Timestamp {
+        if next.0 > self.farthest(now) { now } else { next.max(now) }
+    }
+
+    /// No start moves the point in time further than this.
+    fn farthest(self, now: Timestamp) -> i64 {
+        now.0.saturating_add(TOLERANCE).saturating_add(self.every)
     }
 }
 
@@ -53,6 +65,17 @@ mod tests {
             total += room;
         }
         total
+    }
+
+    #[test]
+    fn what_another_rate_or_another_clock_left_keeps_nobody_waiting() {
+        let (slow, fast) = (Rate { every: 3_600_000_000 }, Rate { every: 10_000 });
+        let now = Timestamp(1_000_000);
+        let next = slow.after(Timestamp(0), now, slow.room(Timestamp(0), now));
+        assert_eq!(slow.room(next, now), 0, "its own point in time is believed");
+        assert!(fast.room(next, now) > 0, "100/s after 1/h");
+        assert!(slow.room(Timestamp(i64::MAX), now) > 0, "a clock that was set back");
+        assert_eq!(fast.room(fast.after(next, now, 26), now), 0, "and from then on it counts");
     }
 
     #[test]

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::message::Claim;
 
-/// The claims of this host, by place in the order of acceptance.
+/// The claims of this host, by message (`seq`) and fence: a message that was cancelled and redriven, or whose lease ended,
+/// may be claimed again while its run of before has not ended yet.
 #[derive(Default)]
 pub(crate) struct Running {
-    claims: Mutex<HashMap<i64, (Claim, Arc<Stop>)>>,
+    claims: Mutex<Claims>,
 }
+
+type Claims = HashMap<(i64, i64), (Claim, Arc<Stop>)>;
 
 /// Asks one run to end: looked at while the guest computes. A request, not a promise: what makes sure is the fence.
 #[derive(Default)]
@@ -25,20 +28,21 @@ impl Stop {
 /// A claim that runs here, and whose lease is renewed for as long as this lives.
 pub(crate) struct Place {
     running: Arc<Running>,
-    seq: i64,
+    claim: (i64, i64),
     pub(crate) stop: Arc<Stop>,
 }
 
 impl Running {
     pub(crate) fn enter(self: &Arc<Self>, claim: &Claim) -> Place {
         let stop = Arc::new(Stop::default());
-        self.claims().insert(claim.seq, (claim.clone(), Arc::clone(&stop)));
-        Place { running: Arc::clone(self), seq: claim.seq, stop }
+        let key = (claim.seq, claim.fence);
+        self.claims().insert(key, (claim.clone(), Arc::clone(&stop)));
+        Place { running: Arc::clone(self), claim: key, stop }
     }
 
     /// Asks the run of a message to end, if it runs here.
     pub(crate) fn stop(&self, seq: i64) {
-        if let Some((_, stop)) = self.claims().get(&seq) {
+        for (_, stop) in self.claims().values().filter(|(claim, _)| claim.seq == seq) {
             stop.0.store(true, Ordering::Relaxed);
         }
     }
@@ -54,13 +58,47 @@ impl Running {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    fn claims(&self) -> MutexGuard<'_, HashMap<i64, (Claim, Arc<Stop>)>> {
+    fn claims(&self) -> MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.running.claims().remove(&self.seq);
+        self.running.claims().remove(&self.claim);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Contract, Token};
+
+    fn claim(fence: i64) -> Claim {
+        Claim {
+            seq: 1,
+            fence,
+            token: Token::random(),
+            attempt: 1,
+            attempts_before: 0,
+            function: "f".into(),
+            group: None,
+            version: 1,
+            contract: Contract::FinishOnce,
+            lease: std::time::Duration::from_secs(10),
+            claimed_at: crate::clock::Timestamp(0),
+            host: "test".into(),
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_claim_leaves_the_later_one_its_place() {
+        let running = Arc::new(Running::default());
+        let (earlier, later) = (running.enter(&claim(1)), running.enter(&claim(2)));
+        assert_eq!(running.count("f"), 2, "both run");
+        drop(earlier);
+        assert_eq!(running.all().iter().map(|claim| claim.fence).collect::<Vec<_>>(), [2], "its lease is renewed");
+        running.stop(1);
+        assert!(later.stop.is_asked());
     }
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, Part, Problem, announced, document};
+use super::{Api, Part, Problem, announced, document, steering};
 use crate::engine::catalog::Upload;
 use crate::message::Contract;
 
@@ -55,10 +55,8 @@ pub(super) async fn deploy(
     upload.name = Some(name);
     upload.contract = options.contract;
     upload.accept_weaker = options.accept_weaker_guarantee;
-    // A task of its own: a client that goes away must not leave a deploy stored and not activated.
-    let deploy = tokio::spawn(async move { api.catalog.deploy(upload).await });
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the deploy failed; the host's log says why");
-    Ok(Json(document::steered(&deploy.await.map_err(failed)??)))
+    let deploy = steering::to_its_end(async move { api.catalog.deploy(upload).await });
+    Ok(Json(document::steered(&deploy.await?)))
 }
 
 async fn read(mut multipart: Multipart) -> Result<Upload, Problem> {

@@ -1,5 +1,7 @@
 //! What people decide about functions and messages: `rollback`, `pause`, `resume`, `remove`, `redrive`, `resolve`, `cancel`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -41,6 +43,15 @@ impl From<Refusal> for Problem {
     }
 }
 
+/// Does it in a task of its own, to its end: a client that goes away must not part what is stored from what this host
+/// knows.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Problem> {
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this failed; the host's log says why");
+    Ok(tokio::spawn(change).await.map_err(failed)??)
+}
+
 /// Where a rollback leads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,25 +63,29 @@ struct Rollback {
 /// `POST /v1/functions/{name}/rollback`
 pub(super) async fn rollback(State(api): State<Api>, Part(name): Part, body: Body) -> Result<Json<Value>, Problem> {
     let Rollback { to, accept_weaker_guarantee } = read(body)?;
-    // A task of its own: a client that goes away must not leave it half done.
-    let rollback = tokio::spawn(async move { api.catalog.rollback(&name, to, accept_weaker_guarantee).await });
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the rollback failed; the host's log says why");
-    Ok(Json(document::steered(&rollback.await.map_err(failed)??)))
+    let rollback = async move { api.catalog.rollback(&name, to, accept_weaker_guarantee).await };
+    Ok(Json(document::steered(&to_its_end(rollback).await?)))
 }
 
 /// `POST /v1/functions/{name}/pause`
 pub(super) async fn pause(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
-    Ok(Json(document::function(&*api.catalog.pause(&name, true).await?)))
+    pause_or_resume(api, name, true).await
 }
 
 /// `POST /v1/functions/{name}/resume`
 pub(super) async fn resume(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
-    Ok(Json(document::function(&*api.catalog.pause(&name, false).await?)))
+    pause_or_resume(api, name, false).await
+}
+
+async fn pause_or_resume(api: Api, name: String, paused: bool) -> Result<Json<Value>, Problem> {
+    let function = to_its_end(async move { api.catalog.pause(&name, paused).await }).await?;
+    Ok(Json(document::function(&function)))
 }
 
 /// `DELETE /v1/functions/{name}`
 pub(super) async fn remove(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
-    api.catalog.remove(&name).await?;
+    let (catalog, removed) = (Arc::clone(&api.catalog), name.clone());
+    to_its_end(async move { catalog.remove(&removed).await }).await?;
     let mut dead = 0;
     loop {
         let swept = api.store.sweep(STEP).await?;
@@ -153,18 +168,14 @@ pub(super) async fn redrive_many(State(api): State<Api>, body: Body) -> Result<J
     if api.catalog.get(&filter.function).is_none() {
         return Err(Refusal::Unknown.into());
     }
-    // Those that fail again meanwhile are not taken twice: no more than there are now.
-    let there = api.store.counts().await?.into_iter().find(|counts| counts.function == filter.function);
-    let there = there.map_or(0, |counts| counts.of(state));
-    let most = filter.limit.map_or(there, |limit| there.min(u64::from(limit)));
-    let mut redriven = 0;
-    while redriven < most {
-        let step = u32::try_from(most - redriven).unwrap_or(STEP).min(STEP);
-        let count = api.store.redrive_some(&filter.function, state, step).await?;
-        redriven += count;
-        if count < u64::from(step) {
-            break;
-        }
+    let (mut redriven, mut after) = (0, 0);
+    let mut left = filter.limit.unwrap_or(u32::MAX);
+    while left > 0 {
+        let some = api.store.redrive_some(&filter.function, state, after, left.min(STEP)).await?;
+        let Some(last) = some.last() else { break };
+        after = *last;
+        redriven += some.len();
+        left = left.saturating_sub(u32::try_from(some.len()).unwrap_or(STEP));
     }
     Ok(Json(json!({ "redriven": redriven })))
 }

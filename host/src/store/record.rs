@@ -20,21 +20,6 @@ pub struct MessageFilter {
     pub limit: u32,
 }
 
-impl Counts {
-    /// How many are in a state.
-    #[must_use]
-    pub fn of(&self, state: State) -> u64 {
-        match state {
-            State::Available => self.available,
-            State::Running => self.running,
-            State::Completed => self.completed,
-            State::Dead => self.dead,
-            State::InDoubt => self.in_doubt,
-            State::Cancelled => self.cancelled,
-        }
-    }
-}
-
 /// A message and where it stands.
 #[derive(Debug, Clone)]
 pub struct MessageRecord {

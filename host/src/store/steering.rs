@@ -14,8 +14,9 @@ pub trait Steering: Send + Sync {
     async fn redrive(&self, id: &str) -> Result<Decided, Error>;
 
     /// The same for up to `limit` messages of a function in one of those states, oldest first, in one commit. Returns
-    /// how many there were; none if the function is not deployed.
-    async fn redrive_some(&self, function: &str, state: State, limit: u32) -> Result<u64, Error>;
+    /// their `seq`; none if the function is not deployed. Whoever goes on `after` the last of them meets none twice, also
+    /// of those that have failed again.
+    async fn redrive_some(&self, function: &str, state: State, after: i64, limit: u32) -> Result<Vec<i64>, Error>;
 
     /// Settles a message in doubt as a person says: completed or dead.
     async fn resolve_doubt(&self, id: &str, end: State) -> Result<Decided, Error>;
@@ -26,8 +27,8 @@ pub trait Steering: Send + Sync {
     /// Makes up to `limit` waiting messages of removed functions dead; in one commit. Returns how many.
     async fn sweep(&self, limit: u32) -> Result<u64, Error>;
 
-    /// Forgets up to `limit` messages that ended longer ago than they are kept, and keys whose window is over; in one
-    /// commit. A key is never forgotten before its window, nor its message and answer before a key that ends. Returns
+    /// Forgets messages that ended longer ago than they are kept, and keys whose window is over: of each kind up to
+    /// `limit`, in a commit of its own. A key is never forgotten before its window, nor its message and answer before a key that ends. Returns
     /// how many messages and keys.
     async fn forget(&self, keep: Retention, limit: u32) -> Result<u64, Error>;
 }

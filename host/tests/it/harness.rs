@@ -243,6 +243,14 @@ impl Semel {
         file.close().await.expect("an end");
     }
 
+    /// Keeps the host from writing, until it is dropped: at most the five seconds that the host waits.
+    pub(crate) async fn hold_file(&self) -> sqlx::SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.folder().join("test.db"));
+        let mut file = options.connect().await.expect("the database file");
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut file).await.expect("the write lock");
+        file
+    }
+
     /// Runs `semel` against this host.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Done {
         self.cli_with(arguments, "").await
@@ -286,6 +294,12 @@ impl Request {
 
     pub(crate) fn wait(self, seconds: u32) -> Self {
         self.header("prefer", format!("wait={seconds}"))
+    }
+
+    /// Sends it, and hangs up after a time in which there was no answer.
+    pub(crate) async fn give_up(self, after: Duration) {
+        let sent = self.builder.timeout(after).send().await;
+        assert!(sent.is_err_and(|error| error.is_timeout()), "it was answered at once");
     }
 
     pub(crate) async fn send(self) -> Answer {

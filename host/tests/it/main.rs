@@ -26,6 +26,8 @@ mod probes;
 mod commands;
 
 mod store;
+mod interleavings;
+mod plans;
 mod walls;
 mod durability;
 mod experiments;

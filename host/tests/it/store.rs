@@ -10,24 +10,28 @@ use semel::store::{
 };
 
 /// A store in a folder of its own, with one function `f` deployed whose app has a table `scratch`.
-struct Bench {
-    store: Arc<dyn Store>,
+pub(crate) struct Bench {
+    pub(crate) store: Arc<dyn Store>,
     url: String,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}/test.db", folder.path().display());
-        let store = store::open(&url).await.expect("a new store");
-        let bench = Self { store, url, folder };
+    pub(crate) async fn new() -> Self {
+        let bench = Self::open(tempfile::tempdir().expect("a temporary folder")).await;
         bench.store.deploy(deployment("f")).await.expect("a deploy");
         bench
     }
 
+    /// With what is in the folder already.
+    pub(crate) async fn open(folder: tempfile::TempDir) -> Self {
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        let store = store::open(&url).await.expect("a store");
+        Self { store, url, folder }
+    }
+
     /// What a new host finds after this one was killed.
-    async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(mut self) -> Self {
         drop(self.store);
         // The writer's thread ends after its handle; until then the file is held.
         let until = Instant::now() + Duration::from_secs(20);
@@ -49,28 +53,28 @@ impl Bench {
         }
     }
 
-    async fn claim(&self, lane: Lane, suspects: bool) -> Vec<Claimed> {
+    pub(crate) async fn claim(&self, lane: Lane, suspects: bool) -> Vec<Claimed> {
         let request = ClaimRequest { lanes: vec![lane], limit: 10, suspects, host: "test".into() };
         self.store.claim(request).await.expect("a working store")
     }
 
-    async fn claim_one(&self, lane: Lane) -> Claim {
+    pub(crate) async fn claim_one(&self, lane: Lane) -> Claim {
         let mut claimed = self.claim(lane, false).await;
         assert_eq!(claimed.len(), 1);
         claimed.remove(0).claim
     }
 
-    async fn recover(&self) -> Result<Recovered, store::Error> {
+    pub(crate) async fn recover(&self) -> Result<Recovered, store::Error> {
         let as_of = self.store.now().await?;
         self.store.recover(as_of, vec!["f".into()]).await
     }
 
-    async fn state(&self, id: &str) -> State {
+    pub(crate) async fn state(&self, id: &str) -> State {
         self.store.message(id).await.expect("a working store").expect("the message").state
     }
 
     /// How a commit ends that wrote a row and acknowledges by this claim.
-    async fn write_and_commit(&self, claim: &Claim) -> Commit {
+    pub(crate) async fn write_and_commit(&self, claim: &Claim) -> Commit {
         let mut session = self.store.session();
         session.enter(claim);
         session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
@@ -93,7 +97,7 @@ impl Bench {
     }
 }
 
-fn deployment(function: &str) -> Deployment {
+pub(crate) fn deployment(function: &str) -> Deployment {
     Deployment {
         activation: Activation {
             function: function.into(),
@@ -111,7 +115,7 @@ fn deployment(function: &str) -> Deployment {
     }
 }
 
-fn lane() -> Lane {
+pub(crate) fn lane() -> Lane {
     Lane {
         function: "f".into(),
         version: 1,

@@ -1,5 +1,7 @@
 //! Versions: each deploy is kept, one is active, and what that means for messages that wait or run.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Function, Semel, built, until};
@@ -179,4 +181,31 @@ async fn a_removal_is_finished_by_whoever_comes_next() {
         (rows == 0).then_some(())
     })
     .await;
+}
+
+/// One file holds the tables of one app, also when somebody goes back to a version of another app.
+#[tokio::test]
+async fn a_rollback_brings_no_second_app_into_the_file() {
+    let semel = Semel::start(&["counter"]).await;
+    let other = |name: &str| built(name).named(name).with("contract =", "app = \"other\"\ncontract =");
+    semel.deploy(other("counter")).await;
+    semel.deploy(other("misbehave")).await;
+    let refused = steer(&semel, "counter", "rollback", json!({})).await.problem(422);
+    assert!(refused.contains("holds the app \"other\""), "{refused}");
+    assert_eq!(semel.get("/v1/functions/counter").await.ok()["app"], "other");
+}
+
+/// What the file says and what the host knows must not part, whoever stops listening.
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing_half_done() {
+    let semel = Semel::start(&["counter", "misbehave"]).await;
+    let hold = semel.hold_file().await;
+    let gone = Duration::from_millis(300);
+    let remove = semel.request(reqwest::Method::DELETE, "/v1/functions/counter").give_up(gone);
+    let pause = semel.post("/v1/functions/misbehave/pause", "").give_up(gone);
+    tokio::join!(remove, pause);
+    drop(hold);
+    until("the removal", async || (semel.get("/v1/functions/counter").await.status == 404).then_some(())).await;
+    until("the pause", async || (semel.get("/v1/functions/misbehave").await.ok()["paused"] == true).then_some(()))
+        .await;
 }

@@ -54,6 +54,7 @@ impl Catalog for Sqlite {
             Box::pin(async move {
                 let after = sqlx::query_scalar(MIGRATIONS_AFTER).bind(&of.function).bind(version);
                 let kept = after.fetch_all(&mut connection.sql).await.map_err(classify)?;
+                check_app(connection, &of).await?;
                 activate(connection, version, &of).await.map(|()| kept)
             })
         });
@@ -118,15 +119,7 @@ fn version(row: &SqliteRow) -> Result<VersionRecord, Error> {
 }
 
 async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<Deployed, Error> {
-    let Activation { function, app, .. } = &deployment.activation;
-    let other = sqlx::query_scalar(OTHER_APP).bind(function).bind(app);
-    if let Some(other) = other.fetch_optional(&mut connection.sql).await.map_err(classify)? {
-        let other: String = other;
-        return Err(Error::Refused(format!(
-            "app = \"{app}\": the database of this host holds the app \"{other}\", and can hold one; deploy to a host with \
-             another database, or use the same app"
-        )));
-    }
+    check_app(connection, &deployment.activation).await?;
     let mut migrations = Vec::new();
     for (name, text) in &deployment.migrations {
         if apply_migration(connection, &deployment.activation, name, text).await? {
@@ -134,7 +127,7 @@ async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<
         }
     }
     let same = sqlx::query_scalar(SAME)
-        .bind(function)
+        .bind(&deployment.activation.function)
         .bind(&deployment.digest)
         .bind(&deployment.manifest)
         .bind(deployment.contract.as_str());
@@ -145,7 +138,7 @@ async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<
     let component = sqlx::query(COMPONENT).bind(&deployment.digest).bind(&deployment.component);
     component.execute(&mut connection.sql).await.map_err(classify)?;
     let version = sqlx::query_scalar(VERSION)
-        .bind(function)
+        .bind(&deployment.activation.function)
         .bind(&deployment.digest)
         .bind(&deployment.manifest)
         .bind(deployment.contract.as_str())
@@ -156,13 +149,28 @@ async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<
     Ok(Deployed { version, migrations })
 }
 
+/// One file holds the tables of one app.
+async fn check_app(connection: &mut Connection, Activation { function, app, .. }: &Activation) -> Result<(), Error> {
+    let other = sqlx::query_scalar(OTHER_APP).bind(function).bind(app);
+    let other: Option<String> = other.fetch_optional(&mut connection.sql).await.map_err(classify)?;
+    let refused = |other| {
+        Error::Refused(format!(
+            "app = \"{app}\": the database of this host holds the app \"{other}\", and can hold one; deploy to a host with \
+             another database, or use the same app"
+        ))
+    };
+    other.map_or(Ok(()), |other| Err(refused(other)))
+}
+
 /// Makes a version the active one, and what waits of the function stand as it asks.
 async fn activate(connection: &mut Connection, version: i64, of: &Activation) -> Result<(), Error> {
     let activate =
         sqlx::query(ACTIVATE).bind(&of.function).bind(&of.app).bind(version).bind(of.serial).bind(of.backlog);
     activate.execute(&mut connection.sql).await.map_err(classify)?;
-    let order = if of.serial { SERIAL } else { PARALLEL };
-    sqlx::query(order).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
+    // From nothing: a removal that was broken off may have taken the head of a group.
+    for order in [PARALLEL].into_iter().chain(of.serial.then_some(SERIAL)) {
+        sqlx::query(order).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
+    }
     sqlx::query(UNSUBSCRIBE).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
     for topic in &of.topics {
         let subscribe = sqlx::query(SUBSCRIBE).bind(topic).bind(&of.function);

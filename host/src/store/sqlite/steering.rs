@@ -39,13 +39,13 @@ impl Steering for Sqlite {
         Ok(decided)
     }
 
-    async fn redrive_some(&self, function: &str, state: State, limit: u32) -> Result<u64, Error> {
+    async fn redrive_some(&self, function: &str, state: State, after: i64, limit: u32) -> Result<Vec<i64>, Error> {
         let function = function.to_owned();
         let redrive =
-            self.transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, limit).await }));
-        let count = redrive.await?;
+            self.transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, after, limit).await }));
+        let redriven = redrive.await?;
         self.work.notify_one();
-        Ok(count)
+        Ok(redriven)
     }
 
     async fn resolve_doubt(&self, id: &str, end: State) -> Result<Decided, Error> {
@@ -73,7 +73,8 @@ impl Steering for Sqlite {
             let find = sqlx::query_scalar(FORGET_FIND).bind(state.as_str()).bind(before.0).bind(now.0).bind(limit);
             let found: Vec<i64> = find.fetch_all(&self.readers).await.map_err(classify)?;
             if !found.is_empty() {
-                let forget = self.transaction(move |of| Box::pin(async move { forget(of, &found, state).await }));
+                let forget =
+                    self.transaction(move |of| Box::pin(async move { forget(of, &found, state, before).await }));
                 forgotten += forget.await?;
             }
         }
@@ -119,13 +120,19 @@ async fn redrive(connection: &mut Connection, id: &str) -> Result<Decided, Error
     Ok(Decided::Done)
 }
 
-async fn redrive_some(connection: &mut Connection, function: &str, state: State, limit: u32) -> Result<u64, Error> {
-    let find = sqlx::query(REDRIVE_FIND).bind(function).bind(state.as_str()).bind(limit);
+async fn redrive_some(
+    connection: &mut Connection,
+    function: &str,
+    state: State,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<i64>, Error> {
+    let find = sqlx::query(REDRIVE_FIND).bind(function).bind(state.as_str()).bind(after).bind(limit);
     let found = find.fetch_all(&mut connection.sql).await.map_err(classify)?;
     for row in &found {
         back_to_queue(connection, function, row.get(0), row.get(1), state).await?;
     }
-    Ok(found.len() as u64)
+    Ok(found.iter().map(|row| row.get(0)).collect())
 }
 
 async fn back_to_queue(
@@ -188,8 +195,8 @@ async fn sweep(connection: &mut Connection, limit: u32) -> Result<u64, Error> {
     Ok(found.len() as u64)
 }
 
-async fn forget(connection: &mut Connection, found: &[i64], state: State) -> Result<u64, Error> {
-    let history = sqlx::query_scalar(FORGET_HISTORY).bind(list(found)).bind(state.as_str());
+async fn forget(connection: &mut Connection, found: &[i64], state: State, before: Timestamp) -> Result<u64, Error> {
+    let history = sqlx::query_scalar(FORGET_HISTORY).bind(list(found)).bind(state.as_str()).bind(before.0);
     let gone: Vec<i64> = history.fetch_all(&mut connection.sql).await.map_err(classify)?;
     let these = list(&gone);
     sqlx::query(FORGET_ACTIVE_KEYS).bind(&these).execute(&mut connection.sql).await.map_err(classify)?;

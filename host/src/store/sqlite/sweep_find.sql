@@ -1,3 +1,3 @@
 -- Waiting messages of removed functions.
-SELECT q.seq FROM semel_functions f JOIN semel_queue q ON q.function = f.name AND q.state = 'available'
-WHERE f.removed = 1 LIMIT $1
+SELECT seq FROM semel_queue
+WHERE state = 'available' AND function IN (SELECT name FROM semel_functions WHERE removed = 1) LIMIT $1
