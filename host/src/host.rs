@@ -105,15 +105,20 @@ fn limits(config: &Config) -> (api::Limits, doors::Limits) {
     (requests, connections)
 }
 
-/// Deploys each folder in a folder; what is deployed already stays as it is.
+/// Deploys each folder in a folder. What is deployed already stays as it is, and so does what a person has gone back from
+/// or removed: a folder that has not changed since says nothing new.
 async fn deploy_all(catalog: &Catalog, folder: &Path) -> anyhow::Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     folders.retain(|path| path.join("function.toml").is_file());
     folders.sort();
     for path in folders {
-        let deployed = catalog.deploy(folder::read(&path, None)?).await;
-        let function = deployed.with_context(|| format!("cannot deploy {}", path.display()))?.function;
+        let (upload, cannot) = (folder::read(&path, None)?, || format!("cannot deploy {}", path.display()));
+        if catalog.was_taken_back(&upload).await.with_context(cannot)? {
+            tracing::warn!(folder = %path.display(), "stays rolled back or removed; `semel deploy` brings it back");
+            continue;
+        }
+        let function = catalog.deploy(upload).await.with_context(cannot)?.function;
         tracing::info!(function = function.manifest().name, version = function.version, "deployed");
     }
     Ok(())

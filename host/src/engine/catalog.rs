@@ -245,6 +245,23 @@ impl Catalog {
         Ok(Steered { function: self.activate(function), warnings: migrations.iter().map(warn).collect() })
     }
 
+    /// Whether this is what was deployed last of its function, and not what is active: somebody has gone back from it, or
+    /// removed it.
+    ///
+    /// # Errors
+    /// If the manifest is not right, or the store cannot be read.
+    pub async fn was_taken_back(&self, upload: &Upload) -> Result<bool, Refusal> {
+        let manifest = Manifest::parse(&upload.manifest).map_err(Refusal::Invalid)?;
+        let active = self.get(&manifest.name).map(|function| function.version);
+        let versions = self.store.versions(&manifest.name).await?;
+        Ok(versions.first().is_some_and(|last| {
+            active != Some(last.version)
+                && last.manifest == upload.manifest
+                && last.contract == manifest.contract
+                && last.digest == hex::encode(Sha256::digest(&upload.component))
+        }))
+    }
+
     /// Makes an earlier version the active one: `to`, or the one that was active before the active one was deployed.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Function, Semel, built, until};
+use crate::harness::{Answer, Function, Semel, built, functions, until};
 
 /// `misbehave` that may take its time.
 fn slow() -> Function {
@@ -208,4 +208,27 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() {
     until("the removal", async || (semel.get("/v1/functions/counter").await.status == 404).then_some(())).await;
     until("the pause", async || (semel.get("/v1/functions/misbehave").await.ok()["paused"] == true).then_some(()))
         .await;
+}
+
+/// A folder that is the same as when it was deployed says nothing against what a person has decided since.
+#[tokio::test]
+async fn a_restart_undoes_neither_a_rollback_nor_a_removal() {
+    let mut semel = Semel::start(&["counter"]).await;
+    semel.kill().await;
+    let (from, to) = (functions().join("counter"), semel.folder().join("functions/counter"));
+    std::fs::create_dir_all(to.join("migrations")).expect("a folder");
+    std::fs::copy(from.join("counter.wasm"), to.join("counter.wasm")).expect("the component");
+    let manifest = std::fs::read_to_string(from.join("function.toml")).expect("the manifest");
+    std::fs::write(to.join("function.toml"), manifest.replace(r#""2s""#, r#""3s""#)).expect("a second version");
+    for (number, status, version) in [(0, 200, json!(2)), (1, 200, json!(1)), (2, 404, Value::Null)] {
+        let mut host = semel.serve(&["--functions", "functions"]).await;
+        let shown = semel.get("/v1/functions/counter").await;
+        assert_eq!((shown.status, &shown.json()["version"]), (status, &version), "start {number}");
+        match number {
+            0 => assert_eq!(steer(&semel, "counter", "rollback", json!({})).await.ok()["version"], 1),
+            1 => drop(semel.request(reqwest::Method::DELETE, "/v1/functions/counter").send().await.ok()),
+            _ => {}
+        }
+        host.kill().await.expect("an end");
+    }
 }
