@@ -85,15 +85,9 @@ async fn pause_or_resume(api: Api, name: String, paused: bool) -> Result<Json<Va
 /// `DELETE /v1/functions/{name}`
 pub(super) async fn remove(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
     let (catalog, removed) = (Arc::clone(&api.catalog), name.clone());
-    to_its_end(async move { catalog.remove(&removed).await }).await?;
-    let mut dead = 0;
-    loop {
-        let swept = api.store.sweep(STEP).await?;
-        dead += swept;
-        if swept < u64::from(STEP) {
-            return Ok(Json(json!({ "name": name, "dead": dead })));
-        }
-    }
+    let dead = to_its_end(async move { catalog.remove(&removed).await }).await?;
+    while api.store.sweep(STEP).await? >= u64::from(STEP) {}
+    Ok(Json(json!({ "name": name, "dead": dead })))
 }
 
 /// `POST /v1/messages/{id}/redrive`

@@ -298,19 +298,17 @@ impl Catalog {
         Ok(function)
     }
 
-    /// Removes a function. What runs may end; what waits is for [`crate::store::Steering::sweep`].
+    /// Removes a function. What runs may end; what waits is for [`crate::store::Steering::sweep`]. Returns how many wait.
     ///
     /// # Errors
     /// If there is no such function.
-    pub async fn remove(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn remove(&self, name: &str) -> Result<u32, Refusal> {
         let _one_at_a_time = self.deploying.lock().await;
-        if !self.store.remove(name).await? {
-            return Err(Refusal::Unknown);
-        }
+        let waiting = self.store.remove(name).await?.ok_or(Refusal::Unknown)?;
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.functions.remove(name);
         table.find_routes();
-        Ok(())
+        Ok(waiting)
     }
 
     /// What holds for every version that is to become active.

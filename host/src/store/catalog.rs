@@ -25,8 +25,8 @@ pub trait Catalog: Send + Sync {
     async fn pause(&self, function: &str, paused: bool) -> Result<bool, Error>;
 
     /// Removes a function: nothing is accepted for it any more, and [`super::Steering::sweep`] makes what waits dead.
-    /// Its versions are kept. False if there is no such function.
-    async fn remove(&self, function: &str) -> Result<bool, Error>;
+    /// Its versions are kept. Returns how many messages wait for it, or nothing if there is no such function.
+    async fn remove(&self, function: &str) -> Result<Option<u32>, Error>;
 
     /// The active version of every function.
     async fn functions(&self) -> Result<Vec<FunctionRecord>, Error>;

@@ -56,7 +56,7 @@ async fn a_removal_that_is_broken_off_leaves_no_group_behind() {
     let second = bench.send("second").await;
     bench.send("third").await;
     assert!(bench.claimable().await.is_empty(), "the first one is not due");
-    assert_eq!(bench.store.remove("f").await, Ok(true));
+    assert_eq!(bench.store.remove("f").await, Ok(Some(3)));
     assert_eq!(bench.store.sweep(1).await, Ok(1));
     assert_eq!(bench.state(&first).await, State::Dead);
     bench.deploy(serial(true)).await;
@@ -127,7 +127,7 @@ async fn after_a_removal_there_is_no_version_to_go_back_to() {
     let bench = Bench::new().await;
     let running = bench.send("running").await;
     let claim = bench.claim_one(lane()).await;
-    assert_eq!(bench.store.remove("f").await, Ok(true));
+    assert_eq!(bench.store.remove("f").await, Ok(Some(0)));
     assert_eq!(bench.store.sweep(10).await, Ok(0));
     assert_eq!(bench.store.redrive(&running).await, Ok(Decided::Refused(State::Running)));
     assert_eq!(bench.deploy(serial(true)).await, 2);

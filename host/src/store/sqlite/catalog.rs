@@ -29,6 +29,7 @@ const PARALLEL: &str = include_str!("deploy_parallel.sql");
 const MIGRATIONS_AFTER: &str = include_str!("migrations_after.sql");
 const PAUSE: &str = include_str!("pause.sql");
 const REMOVE: &str = include_str!("remove.sql");
+const REMOVE_WAITING: &str = include_str!("remove_waiting.sql");
 const VERSIONS: &str = include_str!("versions.sql");
 const FUNCTIONS: &str = include_str!("functions.sql");
 const BYTES: &str = include_str!("component.sql");
@@ -76,14 +77,16 @@ impl Catalog for Sqlite {
         Ok(known)
     }
 
-    async fn remove(&self, function: &str) -> Result<bool, Error> {
+    async fn remove(&self, function: &str) -> Result<Option<u32>, Error> {
         let function = function.to_owned();
         self.transaction(move |connection| {
             Box::pin(async move {
                 let remove = sqlx::query(REMOVE).bind(&function);
                 let known = remove.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1;
-                sqlx::query(UNSUBSCRIBE).bind(function).execute(&mut connection.sql).await.map_err(classify)?;
-                Ok(known)
+                sqlx::query(UNSUBSCRIBE).bind(&function).execute(&mut connection.sql).await.map_err(classify)?;
+                let waiting = sqlx::query_scalar(REMOVE_WAITING).bind(function).fetch_one(&mut connection.sql);
+                let waiting = waiting.await.map_err(classify)?;
+                Ok(known.then_some(waiting))
             })
         })
         .await
