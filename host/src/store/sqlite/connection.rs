@@ -135,4 +135,30 @@ mod tests {
         connection.take_over().await;
         connection.sql.execute("COMMIT").await.expect("the host itself may commit");
     }
+
+    /// Wall: the ping. With the shortest queue that is long enough, and more threads than processors.
+    #[tokio::test]
+    async fn locks_in_a_row_never_wait_for_the_driver_that_waits_for_them() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
+        let mut connection =
+            options.command_buffer_size(guest_sql::MOST_LOCKS as usize).connect().await.expect("a connection");
+        connection.execute("BEGIN").await.expect("a transaction");
+        let busy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let crowd: Vec<_> = (0..8)
+            .map(|_| {
+                let busy = std::sync::Arc::clone(&busy);
+                std::thread::spawn(move || while busy.load(std::sync::atomic::Ordering::Relaxed) {})
+            })
+            .collect();
+        let locks = async {
+            for _ in 0..30_000 {
+                drop(guest_sql::enter(&mut connection).await.expect("a lock"));
+            }
+        };
+        let done = tokio::time::timeout(std::time::Duration::from_secs(30), locks).await;
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        crowd.into_iter().for_each(|thread| thread.join().expect("an end"));
+        assert!(done.is_ok(), "lock and driver wait for each other");
+    }
 }

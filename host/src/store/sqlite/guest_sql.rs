@@ -4,10 +4,12 @@
 //! authorizer again. Here the text is one statement, prepared in guest mode, never kept, and after it
 //! the connection must still be in the host's transaction.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::time::Instant;
 
 use libsqlite3_sys as ffi;
+use sqlx::Connection as _;
 use sqlx::sqlite::{LockedSqliteHandle, SqliteConnection};
 
 use super::walls::{Mode, Walls};
@@ -22,6 +24,16 @@ const LONGEST_SQL: c_int = 256 << 10;
 const LONGEST_PATTERN: c_int = 256;
 /// Longest byte code of a statement, in instructions.
 const LONGEST_PROGRAM: c_int = 250_000;
+
+/// Each lock leaves a note for the driver's thread. If that thread gets no processor for as many locks in a row as its
+/// queue is long (50), the next one waits for room in it, with the lock, and the thread for the lock: for ever. An answer
+/// to a ping means that all notes are read.
+pub(super) const MOST_LOCKS: u32 = 16;
+
+thread_local! {
+    /// Locks since the last ping, of the one connection that this thread writes with.
+    static LOCKS: Cell<u32> = const { Cell::new(0) };
+}
 
 /// A prepared statement of a guest. Ends with the value; only ever touched while the connection is locked.
 pub(super) struct Statement {
@@ -59,7 +71,11 @@ pub(super) fn harden(handle: &mut LockedSqliteHandle<'_>) -> Result<(), Error> {
 /// The connection to itself, inside the host's transaction. A statement may have ended it (`ON CONFLICT ROLLBACK`, a
 /// full disk, an interruption): whatever ran after that would be committed on its own.
 pub(super) async fn enter(connection: &mut SqliteConnection) -> Result<LockedSqliteHandle<'_>, SqlError> {
-    let mut handle = connection.lock_handle().await.map_err(|e| SqlError::Doomed(e.to_string()))?;
+    let gone = |e: sqlx::Error| SqlError::Doomed(e.to_string());
+    if LOCKS.replace((LOCKS.get() + 1) % MOST_LOCKS) == 0 {
+        connection.ping().await.map_err(gone)?;
+    }
+    let mut handle = connection.lock_handle().await.map_err(gone)?;
     if in_transaction(&mut handle) {
         return Ok(handle);
     }

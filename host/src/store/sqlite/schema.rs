@@ -28,8 +28,9 @@ pub(super) struct Opened {
 /// Brings the schema up to date and begins a new epoch.
 pub(super) async fn prepare(connection: &mut Connection) -> Result<Opened, Error> {
     check_owner(connection).await?;
+    let found = check_version(connection).await?;
     set_journal(connection).await?;
-    connection.transaction(|connection| Box::pin(migrate(connection))).await?;
+    connection.transaction(|connection| Box::pin(migrate(connection, found))).await?;
     connection.transaction(|connection| Box::pin(begin_epoch(connection))).await
 }
 
@@ -43,6 +44,19 @@ async fn check_owner(connection: &mut Connection) -> Result<(), Error> {
     }
 }
 
+/// The schema's version. That of a later program is refused before anything in the file is changed.
+async fn check_version(connection: &mut Connection) -> Result<usize, Error> {
+    let row = connection.sql.fetch_one("PRAGMA user_version").await.map_err(classify)?;
+    let found = usize::try_from(row.get::<i64, _>(0)).unwrap_or(0);
+    if found <= MIGRATIONS.len() {
+        return Ok(found);
+    }
+    Err(Error::Refused(format!(
+        "the schema has version {found}, this program knows up to {}; use a newer semel",
+        MIGRATIONS.len()
+    )))
+}
+
 /// The journal mode is kept in the file; a commit is one sync in it.
 async fn set_journal(connection: &mut Connection) -> Result<(), Error> {
     let row = connection.sql.fetch_one("PRAGMA journal_mode = WAL").await.map_err(classify)?;
@@ -54,15 +68,7 @@ async fn set_journal(connection: &mut Connection) -> Result<(), Error> {
     }
 }
 
-async fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    let row = connection.sql.fetch_one("PRAGMA user_version").await.map_err(classify)?;
-    let found = usize::try_from(row.get::<i64, _>(0)).unwrap_or(0);
-    if found > MIGRATIONS.len() {
-        return Err(Error::Refused(format!(
-            "the schema has version {found}, this program knows up to {}; use a newer semel",
-            MIGRATIONS.len()
-        )));
-    }
+async fn migrate(connection: &mut Connection, found: usize) -> Result<(), Error> {
     if found == 0 {
         let name = format!("PRAGMA application_id = {APPLICATION}");
         connection.sql.execute(AssertSqlSafe(name)).await.map_err(classify)?;
