@@ -10,9 +10,16 @@ use serde::Serialize;
 
 pub mod client;
 pub mod host;
+mod place;
+mod reader;
+mod witness;
 pub mod counter;
+pub mod failures;
 pub mod plot;
 pub mod report;
+
+/// Takes one line about how far an experiment is, about once a second.
+pub type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// What an experiment found, in the order in which people read it.
 #[derive(Debug, Serialize)]

@@ -1,7 +1,8 @@
 //! Does what functions should not do, each on request: `{"do": "write-then-trap"}`.
 //!
 //! However it ends, the table `misbehaviour` must hold a row for an attempt if, and only if, that
-//! attempt ended well. Every way to end badly has a name of its own in `semel trace`.
+//! attempt ended well. Every way to end badly has a name of its own in `semel trace`. What it asks of the host in
+//! excess is in `greed.rs`: a hostile author goes on after a refusal, and so does this.
 
 use exports::semel::function::handler::Guest;
 use semel::function::outbox::{self, Outgoing};
@@ -10,6 +11,8 @@ use semel::function::types::{HandlerError, Message, Response, Retry};
 use semel::function::{delivery, log};
 use serde::Deserialize;
 use std::hint::black_box;
+
+mod greed;
 
 wit_bindgen::generate!({ path: "../../wit", world: "message-handler" });
 export!(Misbehave);
@@ -36,6 +39,30 @@ enum Order {
         millis: i64,
     },
     PublishThenError,
+    /// Call itself for ever.
+    Recursion,
+    /// Use a table that is not there.
+    Missing,
+    /// End the transaction that is the host's.
+    Commit,
+    /// A statement that has no end.
+    EndlessSql,
+    /// A statement that has one, in an hour.
+    SlowSql,
+    /// A text of 1 GiB, made by the database.
+    BigValue,
+    /// A million cursors, none of them closed.
+    Handles,
+    /// A million statements.
+    ManyStatements,
+    /// A hundred thousand messages.
+    ManyPublishes,
+    /// Five thousand lines of 1 KiB.
+    LogFlood,
+    /// A log line of 1 GiB.
+    HugeString,
+    /// An answer of 100 MB.
+    HugeAnswer,
 }
 
 impl Guest for Misbehave {
@@ -72,9 +99,26 @@ impl Guest for Misbehave {
                 write(&message, "sleep-loop")?;
             }
             Order::PublishThenError => {
-                publish(message)?;
+                publish(&message)?;
                 return retry("asked to fail after a publish");
             }
+            Order::Recursion => drop(black_box(recurse(0))),
+            Order::Missing => return sql("SELECT value FROM no_such_table"),
+            Order::Commit => {
+                write(&message, "commit")?;
+                let _ = sql::<()>("COMMIT");
+            }
+            Order::EndlessSql => {
+                return sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n");
+            }
+            Order::SlowSql => return sql(greed::SLOW_SQL),
+            Order::BigValue => return sql("SELECT hex(zeroblob(536870912))"),
+            Order::Handles => return greed::cursors(),
+            Order::ManyStatements => return greed::statements(),
+            Order::ManyPublishes => return greed::publishes(&message),
+            Order::LogFlood => greed::log_lines(),
+            Order::HugeString => greed::huge_string(),
+            Order::HugeAnswer => return Ok(Some(greed::huge_answer())),
         }
         Ok(None)
     }
@@ -87,11 +131,19 @@ fn write(message: &Message, what: &str) -> Result<(), HandlerError> {
     transaction::execute(sql, &params).map(drop).or_else(|error| retry(&error.to_string()))
 }
 
-fn publish(message: Message) -> Result<(), HandlerError> {
-    let Message { group, content_type, body, .. } = message;
-    let topic = "receipts".to_owned();
-    let outgoing = Outgoing { topic, group, content_type, headers: Vec::new(), body, delay: None };
-    outbox::publish(&outgoing).map(drop).or_else(|error| retry(&error.to_string()))
+/// One statement that is not expected to end well.
+fn sql<T: Default>(text: &str) -> Result<T, HandlerError> {
+    transaction::query(text, &[]).map(|_| T::default()).or_else(|error| retry(&error.to_string()))
+}
+
+fn publish(message: &Message) -> Result<(), HandlerError> {
+    outbox::publish(&outgoing(message)).map(drop).or_else(|error| retry(&error.to_string()))
+}
+
+/// The message itself, for somebody else.
+fn outgoing(message: &Message) -> Outgoing {
+    let Message { group, content_type, body, .. } = message.clone();
+    Outgoing { topic: "receipts".to_owned(), group, content_type, headers: Vec::new(), body, delay: None }
 }
 
 fn log_lines(message: &Message) {
@@ -107,6 +159,12 @@ fn allocate() -> ! {
     loop {
         hoard.push(black_box(vec![1_u8; 1 << 20]));
     }
+}
+
+/// Deeper and deeper. The addition after the call keeps the compiler from making a loop of it.
+#[expect(unconditional_recursion, reason = "that is the misbehaviour")]
+fn recurse(depth: u64) -> u64 {
+    black_box(recurse(black_box(depth + 1))) + 1
 }
 
 fn retry<T>(reason: &str) -> Result<T, HandlerError> {

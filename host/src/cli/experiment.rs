@@ -4,12 +4,12 @@
 //! the page with plots to `--out`. Exit code 0 is a verdict of PASS, and nothing else is.
 
 use std::io::{Write as _, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::experiment::counter::{self, Options};
+use crate::experiment::{Report, counter, failures};
 use crate::message::Contract;
 
 /// Put one of Semel's claims to the test
@@ -22,6 +22,7 @@ pub(crate) struct Experiment {
 #[derive(Debug, Subcommand)]
 enum Which {
     Counter(Counter),
+    Failures(Failures),
 }
 
 /// Count requests while the host is killed all the time: the count must be exact
@@ -53,37 +54,94 @@ struct Counter {
     clients: usize,
 }
 
+/// Run functions that misbehave in every way: each must end by itself, and leave the host as it was
+#[derive(Debug, Args)]
+struct Failures {
+    /// Repeats the order of the messages [default: random]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/failures")]
+    out: PathBuf,
+    /// Messages that misbehave, in all
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// Where `make guests` put the functions
+    #[arg(long, value_name = "DIR", default_value = "target/functions")]
+    functions: PathBuf,
+    /// Requests on their way at the same time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    clients: usize,
+    /// Calls of `counter` that are timed, before and after
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    samples: usize,
+}
+
 impl Experiment {
     /// Runs it, and says whether the verdict is PASS.
     pub(crate) async fn execute(self) -> anyhow::Result<bool> {
         // A host that outlives its experiment would hold the database: being told to end must drop it first.
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            verdict = async { match self.which { Which::Counter(counter) => counter.execute().await } } => verdict,
+            verdict = self.which.execute() => verdict,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             _ = terminate.recv() => anyhow::bail!("told to end"),
         }
     }
 }
 
+impl Which {
+    async fn execute(self) -> anyhow::Result<bool> {
+        match self {
+            Self::Counter(counter) => counter.execute().await,
+            Self::Failures(failures) => failures.execute().await,
+        }
+    }
+}
+
 impl Counter {
     async fn execute(self) -> anyhow::Result<bool> {
-        let options = Options {
+        let options = counter::Options {
             program: None,
             database: self.database,
-            seed: self.seed.unwrap_or_else(|| rand::random::<u32>().into()),
+            seed: seed(self.seed),
             out: self.out,
             messages: self.messages,
-            kills: self.kills.unwrap_or_else(|| Options::kills_for(self.messages)),
+            kills: self.kills.unwrap_or_else(|| counter::Options::kills_for(self.messages)),
             functions: self.functions,
             contract: self.contract,
             clients: self.clients,
         };
         let report = counter::run(&options, &|line| eprintln!("{line}")).await?;
-        report.write(&options.out)?;
-        let mut out = stdout().lock();
-        writeln!(out, "The page with the plots: {}\n", options.out.join("report.html").display())?;
-        report.print(&mut out)?;
-        Ok(report.verdict.passed)
+        show(&report, &options.out)
     }
+}
+
+impl Failures {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let options = failures::Options {
+            program: None,
+            seed: seed(self.seed),
+            out: self.out,
+            messages: self.messages,
+            functions: self.functions,
+            clients: self.clients,
+            samples: self.samples,
+        };
+        let report = failures::run(&options, &|line| eprintln!("{line}")).await?;
+        show(&report, &options.out)
+    }
+}
+
+fn seed(given: Option<u64>) -> u64 {
+    given.unwrap_or_else(|| rand::random::<u32>().into())
+}
+
+/// Writes and prints a report, and says whether its verdict is PASS.
+fn show(report: &Report, folder: &Path) -> anyhow::Result<bool> {
+    report.write(folder)?;
+    let mut out = stdout().lock();
+    writeln!(out, "The page with the plots: {}\n", folder.join("report.html").display())?;
+    report.print(&mut out)?;
+    Ok(report.verdict.passed)
 }

@@ -6,24 +6,25 @@
 //! show; starts, from a file outside the database. How to read it: the count is right or it is not, and a run
 //! whose kills did not hit work shows nothing. A begin-once run may end with messages in doubt, never started twice.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::evidence::{Evidence, Witness};
+use self::evidence::Evidence;
 use self::killer::{Kill, Killer};
 use self::progress::Progress;
 use super::client::{Accepted, Client, Counts};
 use super::host::{HostOptions, HostProcess};
-use super::{Environment, Report};
+use super::place::{Place, check_built};
+use super::reader::{self, READER};
+use super::witness::Witness;
+use super::{Environment, Notify, Report};
 use crate::message::Contract;
 
 mod progress;
@@ -34,17 +35,12 @@ mod verdict;
 mod findings;
 
 const FUNCTION: &str = "counter";
-/// Reads the count: guests' tables are nobody's business but guests'.
-const READER: &str = "sqlshell";
 /// What must not have happened yet when everything looks right gets this long to happen.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// If nothing moves for this long once the kills are over, it never will.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
-
-/// Takes one line about how far the experiment is, about once a second.
-pub type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -113,62 +109,36 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
     let witness = Witness::read(&bench.witness)?;
     let counts = client.counts(FUNCTION).await?;
     let messages = client.messages(FUNCTION).await?;
-    let count = read_count(&client, &counter).await?;
+    let count = reader::number(&client, "SELECT n FROM counters WHERE id = $1", &[&counter]).await?;
     host.kill().await?;
 
     let evidence = Evidence { sent, samples, witness, counts, messages, count };
     Ok(findings::report(options, &evidence, environment.finished()))
 }
 
-/// The folder of a run, held by a lock: two runs in one folder would delete each other's database.
+/// Where a run takes place, and what it writes there.
 struct Bench {
-    folder: PathBuf,
+    place: Place,
     database: String,
     witness: PathBuf,
-    _lock: File,
 }
 
 impl Bench {
     fn prepare(options: &Options) -> anyhow::Result<Self> {
-        for function in [FUNCTION, READER] {
-            if !options.functions.join(function).is_dir() {
-                let place = options.functions.display();
-                bail!("there is no function `{function}` in {place}: `make guests` builds it, --functions says where");
-            }
-        }
-        let folder = std::path::absolute(options.out.join("run")).context("cannot tell where the output goes")?;
-        let made = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join("lock")));
-        let lock = made.with_context(|| format!("cannot write to {}", folder.display()))?;
-        if lock.try_lock().is_err() {
-            bail!("another experiment is at work in {}: give this one another --out", folder.display());
-        }
-        let file = folder.join("semel.db");
-        let witness = folder.join("witness.txt");
-        remove_leftovers(&folder)?;
-        File::create(&witness).context("cannot make the witness file")?;
-        let database = options.database.clone().unwrap_or_else(|| format!("sqlite://{}", file.display()));
-        Ok(Self { folder, database, witness, _lock: lock })
+        check_built(&options.functions, &[FUNCTION, READER])?;
+        let place = Place::take(&options.out)?;
+        let witness = place.witness()?;
+        let database = options.database.clone().unwrap_or_else(|| place.database("semel"));
+        Ok(Self { place, database, witness })
     }
 
     fn host(&self, options: &Options) -> anyhow::Result<HostOptions> {
-        let mut host = HostOptions::new(&self.database, &self.folder)?.variable("SEMEL_WITNESS", &self.witness);
+        let mut host = HostOptions::new(&self.database, self.place.folder())?.variable("SEMEL_WITNESS", &self.witness);
         if let Some(program) = &options.program {
             host.program.clone_from(program);
         }
         Ok(host)
     }
-}
-
-/// Only what an earlier run made itself: the folder's name was the user's choice.
-fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).context("cannot read the folder of the run")? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("semel.db") {
-            let path = entry.path();
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 async fn install(client: &Client, options: &Options) -> anyhow::Result<()> {
@@ -220,35 +190,9 @@ async fn settle(host: &mut HostProcess, progress: &Progress, began: Instant) -> 
     }
 }
 
-async fn read_count(client: &Client, counter: &str) -> anyhow::Result<u64> {
-    let statement = json!({ "sql": "SELECT n FROM counters WHERE id = $1", "params": [counter] });
-    let answer = client.call(READER, &json!({ "statements": [statement] }), Duration::from_secs(10)).await?;
-    counted(&answer).with_context(|| format!("cannot find the count in the answer of `{READER}`: {answer}"))
-}
-
-/// No row is a count of 0. A 64-bit number may come as text, since JSON's numbers are not all exact.
-fn counted(answer: &Value) -> Option<u64> {
-    match answer.pointer("/results/0/rows")?.as_array()?.first() {
-        None => Some(0),
-        Some(row) => match row.get(0)? {
-            Value::String(text) => text.parse().ok(),
-            number => number.as_u64(),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_count_is_found_as_number_as_text_and_as_no_row() {
-        let answer = |rows: Value| json!({ "results": [{ "columns": ["n"], "rows": rows }] });
-        assert_eq!(counted(&answer(json!([[10_000]]))), Some(10_000));
-        assert_eq!(counted(&answer(json!([["10000"]]))), Some(10_000));
-        assert_eq!(counted(&answer(json!([]))), Some(0));
-        assert_eq!(counted(&json!({ "error": "no such table" })), None);
-    }
 
     #[test]
     fn short_runs_need_fewer_kills() {

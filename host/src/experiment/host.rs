@@ -32,6 +32,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct HostOptions {
     /// The `semel` binary.
     pub program: PathBuf,
+    /// Words before its command line, such as `nice -n 10`. What they name must become the host by `exec`.
+    pub through: Vec<String>,
     /// The database that it serves, with an absolute path if it is a file.
     pub database: String,
     /// Where it works: its log and its (empty) configuration file are put here. Made if missing.
@@ -47,7 +49,8 @@ impl HostOptions {
     /// If the system does not say which program that is.
     pub fn new(database: impl Into<String>, folder: impl Into<PathBuf>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self { program, database: database.into(), folder: folder.into(), variables: Vec::new() })
+        let (database, folder) = (database.into(), folder.into());
+        Ok(Self { program, through: Vec::new(), database, folder, variables: Vec::new() })
     }
 
     /// With an environment variable.
@@ -97,6 +100,12 @@ impl HostProcess {
         self.address
     }
 
+    /// Its process id; none while it is down.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// The database that it serves.
     #[must_use]
     pub fn database(&self) -> &str {
@@ -144,10 +153,27 @@ impl HostProcess {
     /// # Errors
     /// If it was gone before, or does not end within a minute.
     pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.ended().await
+    }
+
+    /// Sends a signal, and does not wait for what it does.
+    ///
+    /// # Errors
+    /// If the host was gone before.
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         self.check_alive()?;
+        let process =
+            self.process().and_then(|id| Pid::from_raw(id.cast_signed())).context("the host is down already")?;
+        kill_process(process, signal).with_context(|| format!("cannot send {signal:?} to the host"))
+    }
+
+    /// Returns when the host, which was told to stop, has ended.
+    ///
+    /// # Errors
+    /// If it is down already, or does not end within a minute.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
         let mut child = self.child.take().context("the host is down already")?;
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the host has no process id")?;
-        kill_process(pid, Signal::TERM).context("cannot stop the host")?;
         let ended = tokio::time::timeout(STOPPED_WITHIN, child.wait()).await;
         let status = ended.with_context(|| format!("the host did not stop within {STOPPED_WITHIN:?}"))?;
         status.context("cannot wait for the host")
@@ -171,7 +197,10 @@ impl HostProcess {
     fn spawn(&self) -> anyhow::Result<Child> {
         let options = &self.options;
         let log = || OpenOptions::new().append(true).open(self.log()).context("cannot open the host's log");
-        let mut command = Command::new(&options.program);
+        let program = options.program.as_os_str();
+        let mut words = options.through.iter().map(OsString::from).chain([program.to_owned()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.args(["serve", "--database", &options.database, "--listen", &self.address.to_string(), "--config"]);
         command.arg(options.folder.join("semel.toml"));
         command.stdin(Stdio::null()).stdout(log()?).stderr(log()?).kill_on_drop(true);

@@ -1,7 +1,7 @@
 //! Wall: `synchronous=FULL`. Every 202 and every acknowledgement is on disk before anybody hears of it, so each has a
 //! sync of its own. Counted from outside, by a library that is preloaded into the host (`sync_counter.c`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,24 +11,28 @@ use crate::harness::functions;
 
 const MESSAGES: u64 = 20;
 
-fn syncs(log: &Path) -> u64 {
+/// Syncs so far.
+pub(crate) fn syncs(log: &Path) -> u64 {
     std::fs::metadata(log).map_or(0, |file| file.len())
+}
+
+/// Compiles the library that counts the syncs of the host into which it is preloaded.
+pub(crate) fn sync_counter(folder: &Path) -> PathBuf {
+    let library = folder.join("sync_counter.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sync_counter.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    assert!(compiled.expect("a C compiler: run .ci/setup").success());
+    library
 }
 
 #[tokio::test]
 async fn every_202_and_every_acknowledgement_is_synced() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let library = folder.path().join("sync_counter.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sync_counter.c");
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
-    assert!(compiled.expect("a C compiler: run .ci/setup").success());
     let log = folder.path().join("syncs");
-    let options = HostOptions {
-        program: env!("CARGO_BIN_EXE_semel").into(),
-        database: format!("sqlite://{}/test.db", folder.path().display()),
-        folder: folder.path().to_owned(),
-        variables: vec![("LD_PRELOAD".into(), library.into()), ("SYNC_LOG".into(), log.clone().into())],
-    };
+    let database = format!("sqlite://{}/test.db", folder.path().display());
+    let options = HostOptions::new(database, folder.path()).expect("options");
+    let options = options.variable("LD_PRELOAD", sync_counter(folder.path())).variable("SYNC_LOG", &log);
+    let options = HostOptions { program: env!("CARGO_BIN_EXE_semel").into(), ..options };
     let host = HostProcess::start(options).await.expect("a host");
     let client = host.client();
     client.deploy(&functions().join("sqlshell"), None).await.expect("a deploy");

@@ -5,11 +5,12 @@
 //! the host. Waiting is polling; its bound is generous and only fails a test.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
+use rustix::process::Signal;
 use semel::engine::catalog::Upload;
 use semel::experiment::host::{HostOptions, HostProcess};
 use semel::folder;
@@ -32,6 +33,17 @@ pub(crate) struct Semel {
     folder: tempfile::TempDir,
 }
 
+/// How a host is started, where that matters.
+#[derive(Default)]
+pub(crate) struct Start<'a> {
+    /// Environment variables. Whatever it is started through has `PLACE`, the folder of its files, beside them.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
+    /// Words before its command line, see [`HostOptions::through`].
+    pub(crate) through: Vec<String>,
+    /// The database's folder in that of its files.
+    pub(crate) disk: &'a str,
+}
+
 impl Semel {
     /// A host with these functions, as `make guests` laid them out.
     pub(crate) async fn start(functions: &[&str]) -> Self {
@@ -40,12 +52,18 @@ impl Semel {
 
     /// A host with environment variables.
     pub(crate) async fn start_with(variables: &[(&str, &str)], functions: &[&str]) -> Self {
+        Self::start_as(Start { variables, ..Start::default() }, functions).await
+    }
+
+    /// A host that is started in some other way.
+    pub(crate) async fn start_as(start: Start<'_>, functions: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = format!("sqlite://{}", folder.path().join("test.db").display());
+        let database = format!("sqlite://{}", folder.path().join(start.disk).join("test.db").display());
         let mut options = HostOptions::new(database, folder.path()).expect("options");
         options.program = PathBuf::from(PROGRAM);
-        options = options.variable("SEMEL_WITNESS", folder.path().join("witness.txt"));
-        for (name, value) in variables {
+        options.through = start.through;
+        options = options.variable("SEMEL_WITNESS", folder.path().join("witness.txt")).variable("PLACE", folder.path());
+        for (name, value) in start.variables {
             options = options.variable(*name, *value);
         }
         let host = HostProcess::start(options).await.expect("a host");
@@ -66,6 +84,21 @@ impl Semel {
     pub(crate) async fn stop(&mut self) {
         let status = self.host.stop().await.expect("a host that drains");
         assert!(status.success(), "the host ended with {status}: {}", self.log());
+    }
+
+    /// A signal, and no wait for what it does.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.host.signal(signal).expect("a host that was up");
+    }
+
+    /// The end of a host that was told to stop.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.host.ended().await.expect("a host that drains")
+    }
+
+    /// Its process id.
+    pub(crate) fn process(&self) -> u32 {
+        self.host.process().expect("a host that is up")
     }
 
     /// Up again on the same file and the same address.
@@ -472,8 +505,20 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_semel");
 
 /// Runs `semel` in a folder, with these variables of its own and none of the developer's.
 pub(crate) async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Done {
-    let mut command = tokio::process::Command::new(PROGRAM);
-    command.args(arguments).current_dir(folder).kill_on_drop(true);
+    run_through(&[], folder, arguments, variables, input).await
+}
+
+/// The same, through something else: see [`HostOptions::through`].
+pub(crate) async fn run_through(
+    through: &[String],
+    folder: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    input: &str,
+) -> Done {
+    let mut words = through.iter().map(String::as_str).chain([PROGRAM]);
+    let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
+    command.args(words).args(arguments).current_dir(folder).kill_on_drop(true);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SEMEL_")) {
         command.env_remove(name);
     }

@@ -25,6 +25,10 @@ mod watching;
 mod probes;
 mod commands;
 
+mod strangers;
+mod faults;
+mod rolling;
+
 mod store;
 mod interleavings;
 mod plans;

@@ -10,9 +10,10 @@ use anyhow::anyhow;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::super::Notify;
 use super::super::client::{Client, Counts};
 use super::super::report::grouped;
-use super::{FUNCTION, Notify};
+use super::FUNCTION;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const SAMPLES_PER_NOTICE: u64 = 10;

@@ -1,0 +1,70 @@
+//! Where an experiment does its work: a folder, held by a lock, and what earlier runs left in it.
+//!
+//! Two runs in one folder would delete each other's database.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+/// The folder `run` in the output folder of an experiment, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Place {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Takes the folder, makes it if need be, and removes databases and witness files of earlier runs.
+    pub(super) fn take(out: &Path) -> anyhow::Result<Self> {
+        let folder = std::path::absolute(out.join("run")).context("cannot tell where the output goes")?;
+        let made = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join("lock")));
+        let lock = made.with_context(|| format!("cannot write to {}", folder.display()))?;
+        if lock.try_lock().is_err() {
+            bail!("another experiment is at work in {}: give this one another --out", folder.display());
+        }
+        remove_leftovers(&folder)?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// The folder itself.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The URL of a fresh database file in it.
+    pub(super) fn database(&self, name: &str) -> String {
+        format!("sqlite://{}", self.folder.join(format!("{name}.db")).display())
+    }
+
+    /// An empty witness file in it.
+    pub(super) fn witness(&self) -> anyhow::Result<PathBuf> {
+        let path = self.folder.join("witness.txt");
+        File::create(&path).context("cannot make the witness file")?;
+        Ok(path)
+    }
+}
+
+/// Only what an earlier run made itself: the folder's name was the user's choice.
+fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).context("cannot read the folder of the run")? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if [".db", ".db-wal", ".db-shm", ".db.lock"].iter().any(|ending| name.ends_with(ending)) {
+            let path = entry.path();
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// That the functions that an experiment needs have been built.
+pub(super) fn check_built(functions: &Path, needed: &[&str]) -> anyhow::Result<()> {
+    match needed.iter().find(|name| !functions.join(name).is_dir()) {
+        None => Ok(()),
+        Some(missing) => {
+            let place = functions.display();
+            bail!("there is no function `{missing}` in {place}: `make guests` builds it, --functions says where")
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Versions change while work comes in: every message runs on one of them, once, and nothing is lost in between.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Function, Semel, built, until};
+
+const SENDERS: usize = 4;
+
+/// The two versions: they differ in a limit that neither comes near.
+fn version(n: u64) -> Function {
+    if n.is_multiple_of(2) { built("counter").with("timeout = \"2s\"", "timeout = \"3s\"") } else { built("counter") }
+}
+
+/// How often, from the environment, so that `make torture` can do more of it than a test has time for.
+fn rolls() -> u64 {
+    std::env::var("ROLLS").ok().map_or(10, |rolls| rolls.parse().expect("ROLLS is a number"))
+}
+
+/// Requests with keys for as long as the versions roll; then each accepted one must have counted, once.
+async fn under_load(semel: &Semel, roll: impl AsyncFn(u64)) {
+    let done = AtomicBool::new(false);
+    let send = async |sender: usize| {
+        let mut accepted = Vec::new();
+        for n in 0.. {
+            if done.load(Relaxed) {
+                break;
+            }
+            let answer = semel.post("/count/visits", "").key(&format!("{sender}-{n}")).send().await;
+            assert_eq!(answer.status, 202, "{}", answer.text());
+            accepted.push(answer.id());
+        }
+        accepted
+    };
+    let rolling = async {
+        for n in 1..=rolls() {
+            roll(n).await;
+        }
+        done.store(true, Relaxed);
+    };
+    let (accepted, ()) = tokio::join!(join_all((0..SENDERS).map(send)), rolling);
+    let ids: BTreeSet<String> = accepted.into_iter().flatten().collect();
+    let sent = ids.len() as u64;
+    until("the end of all", async || (semel.count("counter", "completed").await >= sent).then_some(())).await;
+    eprintln!("{} rolls, {sent} messages", rolls());
+
+    assert_eq!(semel.count("counter", "completed").await, sent);
+    assert_eq!(semel.sql("SELECT n FROM counters").await, json!([[sent]]));
+    let attempts = "SELECT COUNT(*) FROM semel_attempts WHERE function = 'counter'";
+    assert_eq!(semel.in_file::<i64>(attempts).await, sent as i64, "each ran once, to its end");
+    for remainder in [0, 1] {
+        let ran = semel.in_file::<i64>(&format!("{attempts} AND version % 2 = {remainder}")).await;
+        assert!(ran > 0, "no message ran on a version of which the remainder is {remainder}: nothing was rolled");
+    }
+}
+
+#[tokio::test]
+async fn rolling_forward_under_load_loses_and_doubles_nothing() {
+    let semel = Semel::start(&["counter"]).await;
+    under_load(&semel, async |n| {
+        let deployed = semel.deploy(version(n + 1)).await;
+        assert_eq!(deployed["version"], n + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "until there is a route for rollbacks"]
+async fn rolling_back_and_forward_under_load_loses_and_doubles_nothing() {
+    let semel = Semel::start(&["counter"]).await;
+    semel.deploy(version(2)).await;
+    under_load(&semel, async |n| {
+        let to = 2 - n % 2;
+        let request = semel.request(Method::POST, "/v1/functions/counter/rollback");
+        let rolled = request.header("content-type", "application/json").body(json!({ "to": to }).to_string());
+        assert_eq!(rolled.send().await.ok()["version"], to);
+    })
+    .await;
+    assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_versions WHERE function = 'counter'").await, 2);
+}

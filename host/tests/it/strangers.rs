@@ -1,0 +1,81 @@
+//! Components that somebody else wrote, and not with the host's good in mind: each run ends by itself, as the one table
+//! of the kinds says (`semel::experiment::failures::kinds`), and the next good message runs.
+
+use semel::experiment::failures::kinds;
+use serde_json::json;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use crate::harness::{Answer, Function, Semel, built, root};
+
+/// `misbehave` with one attempt and half a second.
+fn hasty() -> Function {
+    built("misbehave").with("max_attempts = 2", "max_attempts = 1").with("timeout = \"1s\"", "timeout = \"500ms\"")
+}
+
+/// That a run ended in one of these ways, and that the same host then does what is asked of it.
+async fn ends_alone(semel: &Semel, what: &str, ended: &Answer, outcomes: &[&str]) {
+    let id = ended.id();
+    let found = semel.outcomes(&id).await;
+    assert!(found.len() == 1 && outcomes.contains(&found[0].as_str()), "{what}: {found:?}, {}", ended.text());
+    let state = if found == ["completed"] { "completed" } else { "dead" };
+    assert_eq!(semel.state(&id).await, state, "{what}");
+    assert_eq!(semel.starts(&id), [1], "{what}");
+    assert_eq!(semel.call("counter", what).await.ok(), json!({ "counter": what, "count": 1 }), "after {what}");
+}
+
+#[tokio::test]
+async fn every_kind_of_misbehaviour_ends_its_own_run_and_no_other() {
+    let semel = Semel::start(&["counter", "receipts"]).await;
+    semel.deploy(hasty()).await;
+    semel.deploy(hasty().named("thirsty").with("[limits]", "[limits]\nfuel = 5_000_000")).await;
+    let process = semel.process();
+    for kind in kinds::ALL {
+        let ended = semel.call(if kind.thirsty { "thirsty" } else { "misbehave" }, &kind.body()).await;
+        ends_alone(&semel, kind.name, &ended, kind.outcomes).await;
+    }
+    assert_eq!(semel.sql("SELECT COUNT(*) FROM misbehaviour").await, json!([[0]]));
+    assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_messages WHERE function = 'receipts'").await, 0);
+    assert_eq!(semel.process(), process, "it is the process that it was");
+}
+
+/// There is memory for it in the guest, and none of it reaches the database or the client.
+#[tokio::test]
+async fn an_answer_of_100_megabytes_ends_its_own_run() {
+    let semel = Semel::start(&["counter"]).await;
+    semel.deploy(hasty().with("64MiB", "256MiB").with("500ms", "5s")).await;
+    let ended = semel.call("misbehave", r#"{"do": "huge-answer"}"#).await;
+    assert!(ended.body.len() < 4 << 10, "{} bytes", ended.body.len());
+    ends_alone(&semel, "huge-answer", &ended, &["trapped", "failed"]).await;
+}
+
+/// Its code runs before anything is called. Deployed it is like any other; each run of it traps.
+#[tokio::test]
+async fn a_trap_in_the_start_function_ends_its_own_run() {
+    let semel = Semel::start(&["counter"]).await;
+    let manifest = hasty().named("starter").component(trapping_at_start());
+    semel.deploy(hasty()).await;
+    semel.deploy(manifest).await;
+    for round in ["first", "second"] {
+        let ended = semel.call("starter", "").await;
+        ends_alone(&semel, round, &ended, &["trapped"]).await;
+    }
+}
+
+/// A handler that is never reached. Its parameters are the message's fields, flattened.
+fn trapping_at_start() -> Vec<u8> {
+    let text = r#"(module
+        (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "semel:function/handler@0.1.0#handle")
+            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32) unreachable)
+        (func $start unreachable)
+        (start $start))"#;
+    let mut module = wat::parse_str(text).expect("a module");
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(root().join("wit")).expect("the interface");
+    let world = resolve.select_world(&[package], Some("pure-handler")).expect("a world");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("a module of that world");
+    let encoder = ComponentEncoder::default().module(&module).expect("a module");
+    encoder.validate(true).encode().expect("a component")
+}
