@@ -3,10 +3,10 @@
 PROFILE ?= release
 BIN     := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/semel
 
-.PHONY: help setup host guests demo run bench test torture walls clean
+.PHONY: help setup host guests demo run bench test torture fuzz-http walls clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
 
 setup:
 	@.ci/setup
@@ -29,9 +29,14 @@ bench: guests ## what the sandbox costs, and how fast a queue is drained
 test: ## everything that CI runs
 	@.ci/test
 
-torture: guests ## the long experiments: twice the kills, both contracts
+torture: guests fuzz-http ## the long experiments: twice the kills, both contracts; 10,000 misbehaving runs; 20,000 requests
 	$(BIN) experiment counter --messages 10000 --kills 40
 	$(BIN) experiment counter --messages 10000 --kills 40 --contract begin-once --out target/experiments/counter-begin-once
+	$(BIN) experiment failures --messages 10000
+	ROLLS=100 cargo test --locked -p semel --test it -- rolling
+
+fuzz-http: guests ## 20,000 requests that the OpenAPI document allows, or does not: no 5xx, nothing undocumented
+	@.ci/fuzz-http $(BIN)
 
 walls: ## take each wall out in turn: the test that names it must fail
 	@.ci/walls
