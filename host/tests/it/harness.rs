@@ -123,12 +123,6 @@ impl Semel {
         self.panics = true;
     }
 
-    /// The id of the host's process, from its lock.
-    pub(crate) fn process(&self) -> u32 {
-        let lock = std::fs::read_to_string(self.folder().join("test.db.lock")).expect("a lock");
-        lock.trim().trim_start_matches("process ").parse().expect("a process")
-    }
-
     pub(crate) fn address(&self) -> String {
         self.host.address().to_string()
     }

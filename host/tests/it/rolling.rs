@@ -69,7 +69,6 @@ async fn rolling_forward_under_load_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "until there is a route for rollbacks"]
 async fn rolling_back_and_forward_under_load_loses_and_doubles_nothing() {
     let semel = Semel::start(&["counter"]).await;
     semel.deploy(version(2)).await;

@@ -3,10 +3,8 @@
 
 use semel::experiment::failures::kinds;
 use serde_json::json;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
-use crate::harness::{Answer, Function, Semel, built, root};
+use crate::harness::{Answer, Function, Semel, built};
 
 /// `misbehave` with one attempt and half a second.
 fn hasty() -> Function {
@@ -47,35 +45,4 @@ async fn an_answer_of_100_megabytes_ends_its_own_run() {
     let ended = semel.call("misbehave", r#"{"do": "huge-answer"}"#).await;
     assert!(ended.body.len() < 4 << 10, "{} bytes", ended.body.len());
     ends_alone(&semel, "huge-answer", &ended, &["trapped", "failed"]).await;
-}
-
-/// Its code runs before anything is called. Deployed it is like any other; each run of it traps.
-#[tokio::test]
-async fn a_trap_in_the_start_function_ends_its_own_run() {
-    let semel = Semel::start(&["counter"]).await;
-    let manifest = hasty().named("starter").component(trapping_at_start());
-    semel.deploy(hasty()).await;
-    semel.deploy(manifest).await;
-    for round in ["first", "second"] {
-        let ended = semel.call("starter", "").await;
-        ends_alone(&semel, round, &ended, &["trapped"]).await;
-    }
-}
-
-/// A handler that is never reached. Its parameters are the message's fields, flattened.
-fn trapping_at_start() -> Vec<u8> {
-    let text = r#"(module
-        (memory (export "memory") 1)
-        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "semel:function/handler@0.1.0#handle")
-            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32) unreachable)
-        (func $start unreachable)
-        (start $start))"#;
-    let mut module = wat::parse_str(text).expect("a module");
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(root().join("wit")).expect("the interface");
-    let world = resolve.select_world(&[package], Some("pure-handler")).expect("a world");
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("a module of that world");
-    let encoder = ComponentEncoder::default().module(&module).expect("a module");
-    encoder.validate(true).encode().expect("a component")
 }
