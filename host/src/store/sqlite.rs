@@ -19,8 +19,10 @@ use super::Error;
 use crate::clock::AnchoredClock;
 
 mod accept;
+mod byte_code;
 mod catalog;
 mod connection;
+mod functions;
 mod gate;
 mod group;
 mod guest_sql;

@@ -161,4 +161,24 @@ mod tests {
         crowd.into_iter().for_each(|thread| thread.join().expect("an end"));
         assert!(done.is_ok(), "lock and driver wait for each other");
     }
+
+    /// Wall: the authorizer in host mode. A trigger of an app that is in the file, however it came there, does not run
+    /// with the engine's rights.
+    #[tokio::test]
+    async fn the_engine_runs_no_trigger() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
+        let mut other = options.connect().await.expect("a connection without walls");
+        for sql in [
+            "CREATE TABLE t (a)",
+            "CREATE TABLE stolen (a)",
+            "CREATE TRIGGER thief AFTER INSERT ON t BEGIN INSERT INTO stolen VALUES (new.a); END",
+        ] {
+            other.execute(sql).await.expect(sql);
+        }
+        let mut connection = Connection::open(options, AnchoredClock::anchor()).await.expect("a connection");
+        assert!(connection.sql.execute("INSERT INTO t VALUES (1)").await.is_err(), "the trigger ran");
+        let rows: i64 = other.fetch_one("SELECT count(*) FROM stolen").await.expect("a count").get(0);
+        assert_eq!(rows, 0);
+    }
 }

@@ -1,8 +1,8 @@
 //! A guest's statement, through SQLite's C interface: prepared by itself, each time anew, behind the walls.
 //!
 //! sqlx would run every statement of a text and would serve a text it has seen from its cache, without asking the
-//! authorizer again. Here the text is one statement, prepared in guest mode, never kept, and after it
-//! the connection must still be in the host's transaction.
+//! authorizer again. Here the text is one statement, prepared in guest mode, its byte code read before it runs, never
+//! kept, and after it the connection must still be in the host's transaction.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -12,8 +12,9 @@ use libsqlite3_sys as ffi;
 use sqlx::Connection as _;
 use sqlx::sqlite::{LockedSqliteHandle, SqliteConnection};
 
-use super::walls::{Mode, Walls};
-use super::{Error, gate, values};
+use super::byte_code::{Owned, Program};
+use super::walls::{Mode, Wall, Walls};
+use super::{Error, functions, gate, values};
 use crate::store::{Bounds, Column, DatabaseError, Rows, SqlError, Value};
 
 /// Longest text or blob a guest's statement may build, in bytes.
@@ -22,6 +23,8 @@ const LONGEST_VALUE: c_int = 5 << 18;
 const LONGEST_SQL: c_int = 256 << 10;
 /// Longest pattern of LIKE and GLOB, in bytes: their time grows with its square.
 const LONGEST_PATTERN: c_int = 256;
+/// Most arguments of a function: what `json_extract` and its like take for each of them grows with the text.
+const MOST_ARGUMENTS: c_int = 127;
 /// Longest byte code of a statement, in instructions.
 const LONGEST_PROGRAM: c_int = 250_000;
 
@@ -35,6 +38,8 @@ thread_local! {
     static LOCKS: Cell<u32> = const { Cell::new(0) };
 }
 
+const NO_MEMORY: &str = "the statement takes more memory than it may";
+
 /// A prepared statement of a guest. Ends with the value; only ever touched while the connection is locked.
 pub(super) struct Statement {
     raw: *mut ffi::sqlite3_stmt,
@@ -42,6 +47,8 @@ pub(super) struct Statement {
     /// Rows that were stepped over when a cursor was opened, and are fetched first.
     pending: Vec<Vec<Value>>,
     done: bool,
+    /// How often SQLite had planned it anew when its byte code was checked.
+    plans: c_int,
 }
 
 /// Settings for the whole life of the connection.
@@ -54,8 +61,12 @@ pub(super) fn harden(handle: &mut LockedSqliteHandle<'_>) -> Result<(), Error> {
         ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_ATTACHED, 0);
         ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_VDBE_OP, LONGEST_PROGRAM);
         ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN);
+        ffi::sqlite3_limit(database, ffi::SQLITE_LIMIT_FUNCTION_ARG, MOST_ARGUMENTS);
+        // Nobody uses virtual tables. Only this one stays: functions that are still there point into it.
+        let mut kept = [c"fts5".as_ptr(), std::ptr::null()];
         let none = std::ptr::null_mut::<c_int>();
         [
+            ffi::sqlite3_drop_modules(database, kept.as_mut_ptr()),
             ffi::sqlite3_db_config(database, ffi::SQLITE_DBCONFIG_DEFENSIVE, on, none),
             ffi::sqlite3_db_config(database, ffi::SQLITE_DBCONFIG_TRUSTED_SCHEMA, off, none),
             ffi::sqlite3_db_config(database, ffi::SQLITE_DBCONFIG_DQS_DML, off, none),
@@ -63,7 +74,7 @@ pub(super) fn harden(handle: &mut LockedSqliteHandle<'_>) -> Result<(), Error> {
         ]
     };
     match codes.iter().find(|code| **code != ffi::SQLITE_OK) {
-        None => Ok(()),
+        None => functions::register(database),
         Some(code) => Err(Error::Broken(format!("this SQLite cannot be hardened (code {code})"))),
     }
 }
@@ -97,24 +108,53 @@ pub(super) fn prepare(
     params: &[Value],
     deadline: Instant,
 ) -> Result<Statement, SqlError> {
-    let text = gate::pass(sql).map_err(SqlError::Forbidden)?;
+    let text = if walls.stands(Wall::FirstWord) { gate::first_word(sql).map_err(SqlError::Forbidden)? } else { sql };
+    if walls.stands(Wall::Names) {
+        gate::check_text(text).map_err(SqlError::Forbidden)?;
+    }
     let database = handle.as_raw_handle().as_ptr();
     walls.was_denied();
     walls.set_deadline(Some(deadline)); // Planning a statement can take as long as running it.
     walls.set_mode(Mode::Guest);
-    let prepared = prepare_one(database, text);
+    let planned = plan(database, walls, text, params);
     walls.set_mode(Mode::Host);
     walls.set_deadline(None);
-    let (statement, rest) = prepared.map_err(|error| match error {
+    let (mut statement, program) = planned.map_err(|error| match error {
         _ if walls.was_interrupted() => SqlError::Deadline,
+        _ if walls.was_exhausted() => SqlError::Doomed(NO_MEMORY.into()),
         SqlError::Database(refused) if walls.was_denied() => SqlError::Forbidden(refused.message),
         error => error,
     })?;
+    program.check(&mut walls.owned(), || Owned::load(database)).map_err(SqlError::Forbidden)?;
+    statement.plans = plans(&statement);
+    Ok(statement)
+}
+
+/// In guest mode: one statement, its parameters, and what it will do.
+fn plan(
+    database: *mut ffi::sqlite3,
+    walls: &Walls,
+    text: &str,
+    params: &[Value],
+) -> Result<(Statement, Program), SqlError> {
+    let (statement, rest) = prepare_one(database, text)?;
     if !gate::is_blank(rest) {
         return Err(SqlError::Forbidden("only one statement at a time".into()));
     }
     values::bind(statement.raw, params).map_err(SqlError::Parameter)?;
-    Ok(statement)
+    if !walls.stands(Wall::ByteCode) {
+        return Ok((statement, Program::default()));
+    }
+    let unread = || SqlError::Doomed("the statement could not be checked".into());
+    let program = Program::read(statement.raw).map_err(SqlError::Forbidden)?.ok_or_else(unread)?;
+    Ok((statement, program))
+}
+
+/// How often SQLite has planned a statement anew.
+#[expect(unsafe_code, reason = "SQLite's C interface")]
+fn plans(statement: &Statement) -> c_int {
+    // SAFETY: the caller has locked the connection, and the statement is alive.
+    unsafe { ffi::sqlite3_stmt_status(statement.raw, ffi::SQLITE_STMTSTATUS_REPREPARE, 0) }
 }
 
 #[expect(unsafe_code, reason = "SQLite's C interface")]
@@ -141,7 +181,7 @@ fn prepare_one(database: *mut ffi::sqlite3, text: &str) -> Result<(Statement, &s
             .collect();
         let used = tail.offset_from(text.as_ptr().cast());
         Ok((
-            Statement { raw, columns, pending: Vec::new(), done: false },
+            Statement { raw, columns, pending: Vec::new(), done: false, plans: 0 },
             text.get(used.unsigned_abs()..).unwrap_or("?"),
         ))
     }
@@ -213,8 +253,14 @@ pub(super) fn step(
     if end.is_err() && walls.was_interrupted() {
         return Err(SqlError::Deadline);
     }
+    if end.is_err() && walls.was_exhausted() {
+        return Err(SqlError::Doomed(NO_MEMORY.into()));
+    }
     if !in_transaction(handle) {
         return Err(SqlError::Doomed("the statement ended the transaction".into()));
+    }
+    if plans(statement) != statement.plans {
+        return Err(SqlError::Doomed("the statement was planned anew, and so it was not checked".into()));
     }
     end.map(|()| rows)
 }

@@ -1,19 +1,33 @@
 //! The walls that SQLite itself holds up: an authorizer that is asked about every table, column and function of a
-//! statement, a commit hook that refuses any commit while a guest is in, and a progress handler that interrupts.
+//! statement, a commit hook that refuses any commit while a guest is in, and a progress handler that interrupts what
+//! takes too long or too much memory.
 //!
 //! The authorizer denies by default. In host mode it refuses only what would run an app's trigger or view with the
 //! engine's rights; in guest mode everything but plain statements over the app's tables.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
 
+use super::byte_code::Owned;
+
 /// What guests may call; everything else is denied.
-const FUNCTIONS: &str = include_str!("functions.txt");
+static FUNCTIONS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("functions.txt").split_ascii_whitespace().collect());
+
+/// Memory that all of SQLite may hold, in bytes; whoever asks for more is told that there is none. Two copies of the
+/// largest component that a host takes by default (64 MiB), what a guest may have, and the rest for caches.
+const HEAP: i64 = 384 << 20;
+/// Memory that SQLite may hold while a guest's statement goes on, in bytes. It is far from what statements need (sorting
+/// goes to files), so that no guest loses its run when a component is read beside it.
+const GUEST_HEAP: i64 = 192 << 20;
+/// Instructions between two looks at the clock and the memory. One instruction can add a few MiB.
+const INSTRUCTIONS: c_int = 100;
 
 /// Who is speaking on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +46,22 @@ pub(super) struct Walls {
     denied: AtomicBool,
     deadline: Mutex<Option<Instant>>,
     interrupted: AtomicBool,
+    /// It was for memory that the progress handler interrupted.
+    exhausted: AtomicBool,
+    owned: Mutex<Owned>,
+    #[cfg(test)]
+    down: AtomicU8,
+}
+
+/// The walls that the fuzzer takes down, to see that it finds what they stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Wall {
+    FirstWord = 1,
+    Names = 2,
+    Authorizer = 4,
+    ByteCode = 8,
+    CommitHook = 16,
 }
 
 impl Walls {
@@ -39,11 +69,34 @@ impl Walls {
     pub(super) fn raise(handle: &mut LockedSqliteHandle<'_>) -> Arc<Self> {
         let walls = Arc::new(Self::default());
         let hook = Arc::clone(&walls);
-        handle.set_commit_hook(move || !hook.guest_in.load(Ordering::SeqCst));
+        handle.set_commit_hook(move || !hook.guest_in.load(Ordering::SeqCst) || !hook.stands(Wall::CommitHook));
         let progress = Arc::clone(&walls);
-        handle.set_progress_handler(1000, move || progress.may_go_on());
+        handle.set_progress_handler(INSTRUCTIONS, move || progress.may_go_on());
         set_authorizer(handle, Arc::clone(&walls));
+        limit_heap();
         walls
+    }
+
+    /// Outside the fuzzer's own tests every wall does.
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the same signature as under test")]
+    pub(super) fn stands(&self, _: Wall) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    pub(super) fn stands(&self, wall: Wall) -> bool {
+        self.down.load(Ordering::SeqCst) & wall as u8 == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn take_down(&self, walls: &[Wall]) {
+        self.down.store(walls.iter().fold(0, |down, wall| down | *wall as u8), Ordering::SeqCst);
+    }
+
+    /// What the byte code of guests may open, as it was when this was asked last.
+    pub(super) fn owned(&self) -> std::sync::MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
@@ -66,28 +119,38 @@ impl Walls {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
         if deadline.is_some() {
             self.interrupted.store(false, Ordering::SeqCst);
+            self.exhausted.store(false, Ordering::SeqCst);
         }
     }
 
-    /// Whether the progress handler has interrupted since the deadline was set.
+    /// Whether the progress handler has interrupted for the deadline since it was set.
     pub(super) fn was_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }
 
+    /// Whether the progress handler has interrupted for memory since the deadline was set.
+    pub(super) fn was_exhausted(&self) -> bool {
+        self.exhausted.load(Ordering::SeqCst)
+    }
+
     fn may_go_on(&self) -> bool {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if late {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.interrupted.store(true, Ordering::SeqCst);
+            return false;
         }
-        !late
+        if self.mode.load(Ordering::SeqCst) == Mode::Guest as u8 && memory_used() > GUEST_HEAP {
+            self.exhausted.store(true, Ordering::SeqCst);
+            return false;
+        }
+        true
     }
 
     fn allows(&self, action: &Action<'_>) -> bool {
         const GUEST: u8 = Mode::Guest as u8;
         const MIGRATION: u8 = Mode::Migration as u8;
         match self.mode.load(Ordering::SeqCst) {
-            GUEST => action.is_plain(),
+            GUEST => action.is_plain() || !self.stands(Wall::Authorizer),
             MIGRATION => action.is_plain() || action.is_definition(),
             _ => action.trigger.is_none(), // The engine has neither triggers nor views, so whatever has one is the app's.
         }
@@ -152,18 +215,26 @@ impl Action<'_> {
 }
 
 /// Everything in the file that is neither the engine's nor SQLite's belongs to the app.
-fn is_app_table(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    !["semel_", "sqlite_", "pragma_"].iter().any(|prefix| name.starts_with(prefix))
-        && !matches!(
-            name.as_str(),
-            "dbstat" | "bytecode" | "tables_used" | "sqlite_stmt" | "completion" | "generate_series"
-        )
+pub(super) fn is_app_table(name: &str) -> bool {
+    let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix));
+    !["semel_", "sqlite_", "pragma_"].into_iter().any(begins)
 }
 
 /// Functions that compute from their arguments, and the clock and randomness of SQLite.
-fn is_computing(name: &str) -> bool {
-    FUNCTIONS.split_ascii_whitespace().any(|function| function.eq_ignore_ascii_case(name))
+pub(super) fn is_computing(name: &str) -> bool {
+    FUNCTIONS.contains(name) || FUNCTIONS.contains(name.to_ascii_lowercase().as_str())
+}
+
+#[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]
+fn limit_heap() {
+    // SAFETY: may be called at any time; it is one number for the process.
+    unsafe { ffi::sqlite3_hard_heap_limit64(HEAP) };
+}
+
+#[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]
+fn memory_used() -> i64 {
+    // SAFETY: may be called at any time.
+    unsafe { ffi::sqlite3_memory_used() }
 }
 
 #[expect(unsafe_code, reason = "SQLite's authorizer has no safe interface in sqlx")]
@@ -209,8 +280,16 @@ mod tests {
         for name in ["->", "abs", "zeroblob", "json_extract", "unlikely", "COUNT"] {
             assert!(is_computing(name), "{name}");
         }
-        for name in ["load_extension", "fts3_tokenizer", "writefile", "readfile", "edit", "sqlite_rename_table", "eval"]
-        {
+        for name in [
+            "load_extension",
+            "fts3_tokenizer",
+            "writefile",
+            "readfile",
+            "edit",
+            "sqlite_rename_table",
+            "eval",
+            "json_patch",
+        ] {
             assert!(!is_computing(name), "{name}");
         }
     }
@@ -218,7 +297,7 @@ mod tests {
     #[test]
     fn engine_tables_are_nobody_elses() {
         assert!(is_app_table("counters"));
-        for name in ["semel_queue", "SEMEL_queue", "sqlite_master", "sqlite_sequence", "pragma_table_info", "dbstat"] {
+        for name in ["semel_queue", "SEMEL_queue", "sqlite_master", "sqlite_sequence", "pragma_table_info"] {
             assert!(!is_app_table(name), "{name}");
         }
     }
