@@ -3,7 +3,7 @@
 PROFILE ?= release
 BIN     := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/semel
 
-.PHONY: help setup host guests demo run bench test torture fuzz-http walls clean
+.PHONY: help setup host guests demo run bench test torture fuzz-http fuzz-sql walls clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -29,7 +29,7 @@ bench: guests ## what the sandbox costs, and how fast a queue is drained
 test: ## everything that CI runs
 	@.ci/test
 
-torture: guests fuzz-http ## the long experiments: twice the kills, both contracts; 10,000 misbehaving runs; 20,000 requests
+torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, both contracts, 10,000 misbehaving runs, and both fuzzers
 	$(BIN) experiment counter --messages 10000 --kills 40
 	$(BIN) experiment counter --messages 10000 --kills 40 --contract begin-once --out target/experiments/counter-begin-once
 	$(BIN) experiment failures --messages 10000
@@ -37,6 +37,9 @@ torture: guests fuzz-http ## the long experiments: twice the kills, both contrac
 
 fuzz-http: guests ## 20,000 requests that the OpenAPI document allows, or does not: no 5xx, nothing undocumented
 	@.ci/fuzz-http $(BIN)
+
+fuzz-sql: setup ## a million statements against the walls around guest SQL; SEMEL_FUZZ_SEED chooses which
+	SEMEL_FUZZ_STATEMENTS=$${SEMEL_FUZZ_STATEMENTS:-1000000} cargo test --locked -p semel --lib no_statement_gets_out
 
 walls: ## take each wall out in turn: the test that names it must fail
 	@.ci/walls

@@ -23,6 +23,8 @@ mod byte_code;
 mod catalog;
 mod connection;
 mod functions;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod group;
 mod guest_sql;

@@ -1,0 +1,90 @@
+-- Statements for which SQLite has a plan of their own, one a line; none of them may be forbidden. The first lines make
+-- what they are about.
+CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT UNIQUE, c REAL DEFAULT 1.5, d, e AS (a*2) STORED, f NOT NULL DEFAULT 0);
+CREATE INDEX td ON t(d,c);
+CREATE INDEX tp ON t(c) WHERE d>3;
+CREATE INDEX tx ON t(lower(b));
+CREATE TABLE s(x INT, y TEXT, z BLOB) STRICT;
+CREATE TABLE w(k TEXT, v INT, PRIMARY KEY(k,v)) WITHOUT ROWID;
+CREATE INDEX wv ON w(v);
+CREATE TABLE p(id INTEGER PRIMARY KEY AUTOINCREMENT, par INT REFERENCES p DEFERRABLE INITIALLY DEFERRED, t INT REFERENCES t ON DELETE SET NULL ON UPDATE CASCADE);
+CREATE TABLE q(r INT REFERENCES t(a) ON DELETE CASCADE, b TEXT REFERENCES t(b) ON UPDATE SET DEFAULT ON DELETE RESTRICT);
+INSERT INTO t(a,b,d) VALUES(1,'x',4),(2,'y',5);
+INSERT INTO w VALUES('a',1);
+ANALYZE;
+-- statements
+SELECT count(*) FROM t
+SELECT min(a), max(b) FROM t
+SELECT max(d) FROM t WHERE c>1
+SELECT * FROM t WHERE a IN (1,2,3) OR b='x' OR d=5
+SELECT * FROM t WHERE a=1 OR d=2 OR lower(b)='x'
+SELECT * FROM t WHERE (a,b) > (1,'x') AND (c,d) IN (SELECT x,y FROM s)
+SELECT * FROM t WHERE b LIKE 'x%' AND d BETWEEN 1 AND 5 ORDER BY c DESC NULLS LAST LIMIT 5 OFFSET 2
+SELECT DISTINCT d, c FROM t GROUP BY d, c HAVING count(*)>0 ORDER BY sum(a)
+SELECT count(DISTINCT d), group_concat(b ORDER BY a), sum(a) FILTER (WHERE d>1) FROM t GROUP BY c
+SELECT a, row_number() OVER w, lag(b,2) OVER w, sum(c) OVER (PARTITION BY d ORDER BY a ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE TIES) FROM t WINDOW w AS (ORDER BY c)
+SELECT nth_value(a,2) OVER (ORDER BY d RANGE BETWEEN 1.5 PRECEDING AND CURRENT ROW), ntile(3) OVER (ORDER BY a), first_value(b) OVER (ORDER BY a GROUPS 2 PRECEDING) FROM t
+SELECT a FROM t UNION SELECT x FROM s EXCEPT SELECT v FROM w
+SELECT a FROM t INTERSECT SELECT x FROM s ORDER BY 1 LIMIT 3
+SELECT a FROM t UNION ALL SELECT v FROM w ORDER BY 1
+WITH RECURSIVE n(i,l) AS (SELECT 1,0 UNION ALL SELECT i+1,l+1 FROM n WHERE i<10 ORDER BY 2 DESC LIMIT 20) SELECT * FROM n
+WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i*2%7 FROM n) SELECT * FROM n
+WITH m AS MATERIALIZED (SELECT * FROM t) SELECT * FROM m x JOIN m y USING(a) LEFT JOIN s ON s.x=y.a WHERE s.y IS NULL
+SELECT * FROM t RIGHT JOIN s ON t.a=s.x
+SELECT * FROM t FULL JOIN w ON t.a=w.v
+SELECT * FROM t NATURAL JOIN (SELECT 1 AS a, 2 AS zz)
+SELECT (SELECT count(*) FROM s WHERE s.x=t.a), EXISTS(SELECT 1 FROM w WHERE v=t.a) FROM t
+SELECT CASE d WHEN 1 THEN 'a' WHEN 2 THEN 'b' ELSE c END, coalesce(d,c,1), iif(a,b,c), nullif(a,1), a IS TRUE, NOT b, -c, ~a, a<<2, a>>1, a||b, CAST(d AS INT), b COLLATE NOCASE='X', b GLOB 'a*', b NOT LIKE '%x' ESCAPE '\' FROM t
+SELECT json_extract(b,'$.a'), b->'$.x', b->>'y', json_object('a',a), json_group_array(a) FROM t
+SELECT t.a, j.value FROM t, json_each(t.b) j WHERE j.key IN (1,2) AND j.type='integer'
+SELECT * FROM json_tree('{}') WHERE fullkey IN (SELECT b FROM t)
+VALUES (1,2),(3,4),(5,6)
+SELECT * FROM (VALUES (1,2),(3,4))
+SELECT * FROM t INDEXED BY td WHERE d=3
+SELECT rowid, * FROM s WHERE rowid > 5
+SELECT * FROM t, s, w WHERE t.d=s.x AND s.y=w.k AND w.v+0=t.a+0
+SELECT * FROM s a, s b WHERE a.x=b.x AND a.y=b.y
+SELECT random(), abs(a), printf('%d',a), datetime('now'), strftime('%s',d) FROM t WHERE random()>0
+SELECT * FROM t WHERE a=?1 AND b IS ?2 AND d IN (?3,?4)
+SELECT * FROM w WHERE v=1
+SELECT * FROM t WHERE d IS NULL OR c IS NOT NULL
+SELECT sum(a+c) , avg(c), total(d), json_group_object(a,b) FROM t WHERE b>='x' AND b<'z'
+SELECT 1 WHERE 1 IN (SELECT a FROM t) AND 2 NOT IN (SELECT x FROM s)
+INSERT INTO t(a,b,d) VALUES(5,'q',1)
+INSERT INTO t(b,d) SELECT y,x FROM s
+INSERT INTO t(b) VALUES('x') ON CONFLICT(b) DO UPDATE SET d=excluded.d, c=c+1 WHERE d<9 RETURNING *
+INSERT INTO t(a,b) VALUES(1,'x') ON CONFLICT DO NOTHING
+INSERT OR REPLACE INTO t(a,b) VALUES(1,'x'),(2,'y')
+INSERT OR IGNORE INTO s VALUES(1,'a',x'00')
+INSERT OR FAIL INTO w VALUES('a',1),('b',2)
+INSERT OR ABORT INTO w SELECT b,a FROM t
+INSERT INTO w SELECT * FROM w WHERE 0
+INSERT INTO p(par,t) VALUES(1,1) RETURNING id
+INSERT INTO p DEFAULT VALUES
+INSERT INTO p(id) VALUES(?1),(?2)
+INSERT INTO p(par) SELECT id FROM p
+INSERT INTO s SELECT * FROM s
+REPLACE INTO p(id,par) VALUES(1,NULL)
+UPDATE t SET a=a+1
+UPDATE t SET b=b||'x', d=(SELECT max(x) FROM s) WHERE a IN (SELECT v FROM w) RETURNING a,b
+UPDATE OR IGNORE t SET b='x' WHERE d=1 OR c>2
+UPDATE OR REPLACE t SET b='x'
+UPDATE t SET d=w.v FROM w WHERE w.k=t.b
+UPDATE w SET v=v+1 WHERE k='a'
+UPDATE w SET k=k||'1'
+UPDATE s SET (x,y)=(SELECT a,b FROM t LIMIT 1) WHERE z IS NOT NULL
+UPDATE p SET par=2 WHERE id=1
+DELETE FROM t
+DELETE FROM t WHERE a=1
+DELETE FROM t WHERE d IN (1,2) OR b='x' RETURNING *
+DELETE FROM s
+DELETE FROM w
+DELETE FROM w WHERE v>1
+DELETE FROM p WHERE id NOT IN (SELECT r FROM q)
+DELETE FROM q WHERE EXISTS (SELECT 1 FROM t WHERE t.a=q.r)
+SELECT count(*) FROM (SELECT DISTINCT d FROM t) a, (SELECT x FROM s ORDER BY y LIMIT 3) b
+SELECT a FROM t WHERE a > (SELECT avg(x) FROM s) GROUP BY 1 ORDER BY 1 DESC
+SELECT (a,b)=(SELECT x,y FROM s) FROM t
+SELECT likely(a=1), unlikely(b), likelihood(c,0.5), subtype(json(b)), typeof(a), zeroblob(10), last_insert_rowid(), changes() FROM t
+SELECT group_concat(b) OVER (ORDER BY a), percent_rank() OVER (ORDER BY c), cume_dist() OVER (ORDER BY c), dense_rank() OVER (ORDER BY d) FROM t
+SELECT * FROM t a LEFT JOIN t b ON b.a=a.a+1 LEFT JOIN t c ON c.d=b.d WHERE a.b IS NOT NULL
