@@ -33,6 +33,7 @@ mod store;
 mod interleavings;
 mod plans;
 mod walls;
+mod containment;
 mod durability;
 mod experiments;
 

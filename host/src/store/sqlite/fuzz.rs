@@ -11,7 +11,7 @@
 //! After each transaction the engine's rows and the schema are what they were, inside of it and outside. With a wall
 //! taken down it finds a way out, which shows that it would.
 //!
-//! `SEMEL_FUZZ_SEED` and `SEMEL_FUZZ_STATEMENTS` choose what is run; `make fuzz` runs a million.
+//! `SEMEL_FUZZ_SEED` and `SEMEL_FUZZ_STATEMENTS` choose what is run; `make fuzz-sql` runs a million.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
