@@ -164,8 +164,9 @@ impl Engine {
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MOST_HANDLES);
         store.set_epoch_deadline(1);
+        let asked = Arc::clone(&stop);
         store.epoch_deadline_callback(move |context| {
-            if stop.is_asked() {
+            if asked.is_asked() {
                 return Err(Cancelled.into());
             }
             let late = Instant::now() >= context.data().transaction.deadline();
@@ -179,7 +180,11 @@ impl Engine {
         };
         let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
         let state = store.into_data();
-        let outcome = outcome(returned, &state);
+        let outcome = match outcome(returned, &state) {
+            // It was interrupted in a statement.
+            Outcome::TimedOut if stop.is_asked() => Outcome::Cancelled,
+            outcome => outcome,
+        };
         let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled);
         let usage = Usage {
             started_at: Some(started_at),

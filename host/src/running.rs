@@ -40,11 +40,15 @@ impl Running {
         Place { running: Arc::clone(self), claim: key, stop }
     }
 
-    /// Asks the run of a message to end, if it runs here.
-    pub(crate) fn stop(&self, seq: i64) {
-        for (_, stop) in self.claims().values().filter(|(claim, _)| claim.seq == seq) {
+    /// Asks the runs of a message to end, if there are any here. Returns their claims: they may be in a statement.
+    pub(crate) fn stop(&self, seq: i64) -> Vec<Claim> {
+        let claims = self.claims();
+        let its = claims.values().filter(|(claim, _)| claim.seq == seq);
+        its.map(|(claim, stop)| {
             stop.0.store(true, Ordering::Relaxed);
-        }
+            claim.clone()
+        })
+        .collect()
     }
 
     /// All claims that are held now.

@@ -88,6 +88,10 @@ pub trait Queue: Send + Sync {
     /// Finds out what became of a commit whose answer was lost: the only way from unknown to known.
     async fn resolve(&self, claim: &Claim) -> Result<Commit, Error>;
 
+    /// Ends the statement that a run in this process is in, and those it still begins. A wish: what makes sure is the
+    /// fence.
+    fn interrupt(&self, claim: &Claim);
+
     /// A transaction for messages of one function version; nothing is opened yet.
     fn session(&self) -> Box<dyn Session>;
 

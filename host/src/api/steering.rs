@@ -128,9 +128,10 @@ pub(super) async fn resolve(
 /// `POST /v1/messages/{id}/cancel`
 pub(super) async fn cancel(State(api): State<Api>, Part(id): Part) -> Result<Json<MessageDocument>, Problem> {
     let seq = messages::find(&api, &id).await?.seq;
-    api.running.stop(seq); // First: its transaction might keep the decision waiting.
+    let stop = || api.running.stop(seq).iter().for_each(|claim| api.store.interrupt(claim));
+    stop(); // First: its transaction might keep the decision waiting.
     let decided = api.store.cancel(&id).await?;
-    api.running.stop(seq); // It may have been claimed in between: it can not commit any more, and need not go on.
+    stop(); // It may have been claimed in between: it can not commit any more, and need not go on.
     done(&api, &id, decided, "it came to its end before it could be cancelled").await
 }
 

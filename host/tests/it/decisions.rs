@@ -135,6 +135,12 @@ async fn what_runs_can_be_cancelled_and_leaves_nothing() {
         assert_eq!(semel.message(&id).await["attempt"], 1);
     }
     assert_eq!(semel.sql("SELECT COUNT(*) FROM misbehaviour").await, json!([[0]]));
+    // In a statement that never ends, on the connection that the decision needs.
+    let id = semel.send("misbehave", r#"{"do": "endless-sql"}"#).await;
+    semel.until_started(&id, 1).await;
+    assert_eq!(decide(&semel, &id, "cancel", "").await.ok()["state"], "cancelled");
+    assert_eq!(semel.call("counter", "next").await.status, 200);
+    assert_eq!(semel.outcomes(&id).await, ["cancelled"]);
     let done = semel.call("counter", "done").await.id();
     assert!(decide(&semel, &done, "cancel", "").await.problem(409).contains("is completed"));
 }

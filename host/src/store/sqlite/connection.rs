@@ -61,6 +61,7 @@ impl Connection {
         self.take_over().await;
         self.walls.set_mode(Mode::Host);
         self.walls.set_deadline(None);
+        self.walls.set_claim(None);
         self.undo().await;
     }
 

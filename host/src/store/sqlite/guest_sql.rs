@@ -100,6 +100,13 @@ pub(super) fn in_transaction(handle: &mut LockedSqliteHandle<'_>) -> bool {
     unsafe { ffi::sqlite3_get_autocommit(handle.as_raw_handle().as_ptr()) == 0 }
 }
 
+/// Whether the byte code of a statement keeps to what is the app's: this wall by itself, for whoever looks at the walls.
+pub(super) fn check_program(handle: &mut LockedSqliteHandle<'_>, walls: &Walls, sql: &str) -> Result<(), SqlError> {
+    let database = handle.as_raw_handle().as_ptr();
+    let (_, program) = plan(database, walls, sql, &[])?;
+    program.check(&mut walls.owned(), || Owned::load(database)).map_err(SqlError::Forbidden)
+}
+
 /// Prepares one statement of a guest and binds its parameters.
 pub(super) fn prepare(
     handle: &mut LockedSqliteHandle<'_>,

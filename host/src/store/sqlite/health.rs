@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sqlx::{Executor, Row};
 
 use super::connection::Connection;
-use super::walls::Mode;
+use super::walls::{Mode, is_heap_limited};
 use super::{Error, Sqlite, classify, gate, guest_sql, schema};
 use crate::store::Fact;
 
@@ -134,7 +134,9 @@ impl Sqlite {
 /// Each wall, on the connection of the guests and in a transaction like theirs, which is then rolled back.
 async fn walls(connection: &mut Connection) -> Vec<Fact> {
     let mut facts = vec![
-        wall("first word, names", gate::pass("COMMIT").is_err() && gate::pass("SELECT 1 FROM semel_queue").is_err()),
+        wall("first word", gate::first_word("COMMIT").is_err()),
+        wall("names", gate::check_text("SELECT 1 FROM semel_queue").is_err()),
+        wall("memory", is_heap_limited()),
         wall("defensive", schema_is_kept(connection).await),
         wall("untrusted schema", is_off(connection, "PRAGMA trusted_schema").await),
     ];
@@ -145,6 +147,7 @@ async fn walls(connection: &mut Connection) -> Vec<Fact> {
     }
     facts.push(wall("one statement", one_statement(connection).await));
     facts.push(wall("authorizer", denied(connection, "SELECT 1 FROM semel_queue").await));
+    facts.push(wall("byte code", byte_code(connection).await));
     facts.push(wall("functions", denied(connection, "SELECT sqlite_compileoption_get(1)").await));
     facts.push(wall("definitions", denied(connection, "CREATE TABLE semel_wall (a)").await));
     facts.push(wall("limits", refused(connection, "ATTACH ':memory:' AS wall").await.contains("too many")));
@@ -173,6 +176,13 @@ async fn one_statement(connection: &mut Connection) -> bool {
     let deadline = Instant::now() + SLOW_WRITE;
     let Ok(mut handle) = connection.sql.lock_handle().await else { return false };
     guest_sql::prepare(&mut handle, &connection.walls, "SELECT 1; SELECT 2", &[], deadline).is_err()
+}
+
+/// As the host, whom neither names nor authorizer stop.
+async fn byte_code(connection: &mut Connection) -> bool {
+    let Ok(mut handle) = connection.sql.lock_handle().await else { return false };
+    guest_sql::check_program(&mut handle, &connection.walls, "SELECT seq FROM semel_queue").is_err()
+        && guest_sql::check_program(&mut handle, &connection.walls, "SELECT 1").is_ok()
 }
 
 async fn denied(connection: &mut Connection, sql: &'static str) -> bool {

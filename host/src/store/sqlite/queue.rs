@@ -94,6 +94,10 @@ impl Queue for Sqlite {
             .await
     }
 
+    fn interrupt(&self, claim: &Claim) {
+        self.writer.walls.interrupt((claim.seq, claim.fence));
+    }
+
     fn session(&self) -> Box<dyn Session> {
         Box::new(SqliteSession::new(self.writer.clone(), self.work.clone()))
     }

@@ -68,8 +68,10 @@ impl SqliteSession {
         let gone = || SqlError::Doomed("the transaction is over".into());
         self.open().await.map_err(|e| doomed(&e))?;
         let turn = self.turn.as_ref().ok_or_else(gone)?;
+        let claim = self.claim.as_ref().map(|claim| (claim.seq, claim.fence));
         let (reply, answer) = oneshot::channel();
         let work: Work = Box::new(move |connection| {
+            connection.walls.set_claim(claim);
             Box::pin(async move {
                 let _ = reply.send(operation(connection).await);
             })

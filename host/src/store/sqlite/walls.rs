@@ -49,6 +49,9 @@ pub(super) struct Walls {
     /// It was for memory that the progress handler interrupted.
     exhausted: AtomicBool,
     owned: Mutex<Owned>,
+    /// Whose statements run, by message and fence; and whose are no longer wanted.
+    claim: Mutex<Option<(i64, i64)>>,
+    unwanted: Mutex<Option<(i64, i64)>>,
     #[cfg(test)]
     down: AtomicU8,
 }
@@ -133,9 +136,25 @@ impl Walls {
         self.exhausted.load(Ordering::SeqCst)
     }
 
+    /// Whose statements run from now on.
+    pub(super) fn set_claim(&self, claim: Option<(i64, i64)>) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+    }
+
+    /// Ends the statement that a claim's run is in, and those it still begins.
+    pub(super) fn interrupt(&self, claim: (i64, i64)) {
+        *self.unwanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+    }
+
+    /// Whether what runs is no longer wanted. A fence is never given twice, so an old wish harms nobody.
+    fn is_unwanted(&self) -> bool {
+        let unwanted = *self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
+        unwanted.is_some() && unwanted == *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn may_go_on(&self) -> bool {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline || self.is_unwanted()) {
             self.interrupted.store(true, Ordering::SeqCst);
             return false;
         }
@@ -229,6 +248,12 @@ pub(super) fn is_computing(name: &str) -> bool {
 fn limit_heap() {
     // SAFETY: may be called at any time; it is one number for the process.
     unsafe { ffi::sqlite3_hard_heap_limit64(HEAP) };
+}
+
+#[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]
+pub(super) fn is_heap_limited() -> bool {
+    // SAFETY: may be called at any time; a negative number asks.
+    unsafe { ffi::sqlite3_hard_heap_limit64(-1) == HEAP }
 }
 
 #[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]

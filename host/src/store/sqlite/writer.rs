@@ -4,11 +4,14 @@
 //! it ends. Every operation is a closure that runs *here*, to its end: whoever asked may go away, nothing is dropped
 //! half-way.
 
+use std::sync::Arc;
+
 use futures_util::future::LocalBoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Connection;
+use super::walls::Walls;
 use super::{Error, Lock, classify};
 use crate::clock::AnchoredClock;
 
@@ -26,6 +29,8 @@ struct Turn {
 
 #[derive(Clone)]
 pub(super) struct Writer {
+    /// Those of its connection.
+    pub(super) walls: Arc<Walls>,
     engine: mpsc::UnboundedSender<Work>,
     guests: mpsc::UnboundedSender<Turn>,
 }
@@ -48,7 +53,7 @@ impl Writer {
                 runtime.block_on(async {
                     match Connection::open(options, clock).await {
                         Ok(connection) => {
-                            let _ = started.send(Ok(()));
+                            let _ = started.send(Ok(Arc::clone(&connection.walls)));
                             serve(connection, engine_queue, guest_queue).await;
                             drop(lock);
                         }
@@ -59,8 +64,8 @@ impl Writer {
                 });
             })
             .map_err(|e| Error::Unavailable(format!("cannot start the writer's thread: {e}")))?;
-        ready.await.map_err(|_| gone())??;
-        Ok(Self { engine, guests })
+        let walls = ready.await.map_err(|_| gone())??;
+        Ok(Self { walls, engine, guests })
     }
 
     /// Runs one operation of the engine, before any guest that waits.

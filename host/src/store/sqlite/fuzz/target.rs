@@ -20,7 +20,7 @@ pub(super) const CORPUS: &str = include_str!("corpus.sql");
 /// Begins every secret.
 const CANARY: &str = "canary";
 /// What a second connection must never see change, and a guest must never change.
-const ENGINE: [&str; 14] = [
+const ENGINE: [&str; 15] = [
     "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema",
     "SELECT * FROM sqlite_sequence WHERE name LIKE 'semel%'",
     "SELECT * FROM semel_store",
@@ -35,6 +35,7 @@ const ENGINE: [&str; 14] = [
     "SELECT * FROM semel_functions",
     "SELECT * FROM semel_subscriptions",
     "SELECT * FROM semel_app_migrations",
+    "SELECT * FROM semel_decisions",
 ];
 
 pub(super) struct Target {
@@ -56,8 +57,9 @@ impl Target {
         let hidden = format!(
             "UPDATE semel_store SET secret = CAST('{secret}' AS BLOB);
              INSERT INTO semel_state VALUES ('other', '{secret}', CAST('{secret}' AS BLOB));
-             INSERT INTO semel_keys VALUES ('other', '{secret}', x'00', '{secret}', NULL);
-             INSERT INTO semel_functions VALUES ('{secret}', '{secret}', 1);
+             INSERT INTO semel_keys (function, key, fingerprint, message) VALUES ('other', '{secret}', x'00', '{secret}');
+             INSERT INTO semel_decisions VALUES (1, 0, '{secret}', '{secret}');
+             INSERT INTO semel_functions (name, app, active) VALUES ('{secret}', '{secret}', 1);
              INSERT INTO semel_components VALUES ('{secret}', CAST('{secret}' AS BLOB));"
         );
         let message = |number| {
