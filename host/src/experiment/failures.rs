@@ -151,7 +151,7 @@ async fn install(host: &HostProcess, options: &Options, place: &Place) -> anyhow
     for (name, limits) in [(MISBEHAVE, "timeout = \"100ms\""), (THIRSTY, "timeout = \"2s\"\nfuel = 5_000_000")] {
         let folder = place.folder().join(name);
         let manifest = format!(
-            "name = \"{name}\"\ncomponent = {component}\n[limits]\n{limits}\nmemory = \"16MiB\"\n\
+            "name = \"{name}\"\ncomponent = {component}\n[limits]\n{limits}\nmemory = \"24MiB\"\n\
              [retry]\nmax_attempts = 1\n[grants]\ntopics = [\"receipts\"]\n"
         );
         let written =
