@@ -70,7 +70,7 @@ pub trait Queue: Send + Sync {
     /// Claims due messages, in one commit: attempt and fence count up, each gets a lease and the token of this call.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error>;
 
-    /// Marks a begin-once message as begun, in a commit of its own. False if the claim no longer holds or it was
+    /// Marks a begin-once message as begun and renews its lease, in a commit of its own. False if the claim no longer holds or it was
     /// begun before: then it must not start.
     async fn begin(&self, claim: &Claim) -> Result<bool, Error>;
 

@@ -297,6 +297,22 @@ async fn after_a_decision_no_earlier_claim_can_commit() {
     assert_eq!(bench.write_and_commit(&again).await, Commit::Committed);
 }
 
+/// After a standstill, or on a slow disk: what begins late is nobody's doubt while it runs.
+#[tokio::test]
+async fn a_begin_after_the_lease_renews_it() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue("one").await;
+    let late = Lane { contract: Contract::BeginOnce, lease: Duration::from_millis(500), ..lane() };
+    let claim = bench.claim_one(late).await;
+    tokio::time::sleep(Duration::from_millis(520)).await;
+    let as_of = bench.store.now().await.expect("a clock");
+    assert_eq!(bench.store.begin(&claim).await, Ok(true));
+    let recovered = bench.store.recover(as_of, vec![]).await.expect("recovery");
+    assert_eq!((recovered.freed, recovered.in_doubt), (0, 0), "it looked before the begin, and came after it");
+    assert_eq!(bench.write_and_commit(&claim).await, Commit::Committed);
+    assert_eq!(bench.state(&id).await, State::Completed);
+}
+
 /// Whoever held it and lost the answer to its commit must not read a person's word as its own success.
 #[tokio::test]
 async fn a_resolved_doubt_is_nobodys_commit() {

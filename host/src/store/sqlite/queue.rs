@@ -208,7 +208,8 @@ async fn message(connection: &mut Connection, seq: i64) -> Result<Message, Error
 
 async fn begin(connection: &mut Connection, claim: &Claim) -> Result<bool, Error> {
     let now = connection.clock.now();
-    let begin = sqlx::query(BEGIN).bind(claim.seq).bind(claim.fence).bind(claim.token.hash()).bind(now.0);
+    let begin = sqlx::query(BEGIN).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
+    let begin = begin.bind(now.0).bind(micros(claim.lease));
     Ok(begin.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
 }
 
