@@ -70,8 +70,8 @@ pub trait Queue: Send + Sync {
     /// Claims due messages, in one commit: attempt and fence count up, each gets a lease and the token of this call.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error>;
 
-    /// Marks a begin-once message as begun and renews its lease, in a commit of its own. False if the claim no longer holds or it was
-    /// begun before: then it must not start.
+    /// Marks a begin-once message as begun and renews its lease, in a commit of its own. False if the claim no longer holds
+    /// or it was begun before: then it must not start.
     async fn begin(&self, claim: &Claim) -> Result<bool, Error>;
 
     /// Renews the leases of claims that still hold, and returns the `seq` of those that do not.
