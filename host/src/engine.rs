@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use tokio::task::block_in_place;
+use tokio::task::{JoinHandle, block_in_place};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -30,12 +30,14 @@ pub(crate) mod limits;
 mod routes;
 pub(crate) mod memory;
 mod sandbox;
+mod threads;
 mod witness;
 
 use artifact::Cache;
 use compiler::{Bounds, Compiler};
 use limits::{ANSWER_BYTES, HOSTCALL_BYTES, MOST_HANDLES, REASON_BYTES};
 use memory::{Budget, Limiter};
+use threads::Threads;
 
 /// How often deadlines are looked at while WebAssembly runs.
 const TICK: Duration = Duration::from_millis(10);
@@ -47,6 +49,7 @@ pub struct Engine {
     compiler: Compiler,
     cache: Option<Cache>,
     budget: Budget,
+    threads: Threads,
 }
 
 /// What an engine may use of the machine.
@@ -91,8 +94,9 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         guest::add_to_linker(&mut linker)?;
         tick(&wasm)?;
+        let threads = Threads::start()?;
         let (compiler, budget) = (Compiler::new(resources.compile), Budget::new(resources.memory)?);
-        Ok(Self { wasm, linker, compiler, cache: None, budget })
+        Ok(Self { wasm, linker, compiler, cache: None, budget, threads })
     }
 
     /// Keeps artifacts in a folder from now on, so that a later start need not compile again.
@@ -148,6 +152,11 @@ impl Engine {
     /// As a deploy would say.
     pub async fn inspect(&self, bytes: &[u8]) -> Result<label::Label, String> {
         self.prepare(bytes).await.map(|compiled| compiled.label)
+    }
+
+    /// Begins a run on the guests' threads, in a task of its own: a panic ends it and nothing else.
+    pub(crate) fn spawn<T: Send + 'static>(&self, run: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.threads.spawn(run)
     }
 
     /// Runs one message in a fresh instance.

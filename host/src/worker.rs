@@ -184,8 +184,8 @@ impl Worker {
         let began = Instant::now();
         let worker = Arc::clone(self);
         let (run_claim, run_function, stop) = (claim.clone(), Arc::clone(function), Arc::clone(&place.stop));
-        // A task of its own: a panic in the host ends this run, and dropping the session rolls it back.
-        let run = tokio::spawn(async move { worker.invoke(&run_function, run_claim, message, stop).await });
+        // A panic in there ends this run, and dropping the session rolls it back.
+        let run = self.engine.spawn(async move { worker.invoke(&run_function, run_claim, message, stop).await });
         let (outcome, usage, session) = match run.await {
             Ok(Ok(Ran { outcome, usage, session })) => (outcome, usage, Some(session)),
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
