@@ -227,6 +227,7 @@ impl From<store::Error> for Problem {
                 tracing::error!(why, "the database is not available");
                 Self::unavailable("the database is not available; try again")
             }
+            store::Error::Fenced => Self::new(StatusCode::CONFLICT, "somebody else holds the message by now"),
             store::Error::Broken(why) => {
                 tracing::error!(why, "the database is not usable");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is not usable; the host's log says why")

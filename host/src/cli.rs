@@ -23,6 +23,7 @@ mod experiment;
 mod functions;
 mod inspect;
 mod messages;
+mod migrate;
 mod pause;
 mod redrive;
 mod remove;
@@ -60,6 +61,7 @@ enum Command {
     Resolve(resolve::Resolve),
     Cancel(cancel::Cancel),
     Doctor(doctor::Doctor),
+    Migrate(migrate::Migrate),
     Experiment(experiment::Experiment),
     Bench(bench::Bench),
     #[command(hide = true)]
@@ -113,6 +115,7 @@ impl Command {
             Self::Resolve(command) => command.execute().await.map(|()| true),
             Self::Cancel(command) => command.execute().await.map(|()| true),
             Self::Doctor(command) => command.execute().await,
+            Self::Migrate(command) => command.execute().await.map(|()| true),
             Self::Experiment(command) => command.execute().await,
             Self::Bench(command) => command.execute().await.map(|()| true),
             Self::Compile(command) => command.execute().map(|()| true),

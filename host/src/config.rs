@@ -2,6 +2,7 @@
 //!
 //! Defaults stand here, once; `semel.example.toml` shows them and is parsed in a test.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,11 @@ use serde::Deserialize;
 use crate::engine::Resources;
 use crate::engine::compiler::Bounds;
 use crate::manifest::{Bytes, Span};
-use crate::store::Retention;
+use crate::store::{Logins, Retention};
+
+mod apps;
+
+pub use apps::App;
 
 /// More would be more than any system hands out.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -32,7 +37,7 @@ pub struct Settings {
     /// A folder of functions that are deployed at start, each a folder with function.toml
     #[arg(long, env = "SEMEL_FUNCTIONS", value_name = "DIR")]
     pub functions: Option<PathBuf>,
-    /// The folder for compiled components, of this user alone [default: DATABASE.cache beside the file]
+    /// The folder for compiled components, of this user alone [default: FILE.cache beside a database file, else semel.cache]
     #[arg(long, env = "SEMEL_CACHE", value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// A file that holds the bearer token of /v1; needed to listen on other than loopback
@@ -47,6 +52,9 @@ pub struct Settings {
     /// What is told to others.
     #[command(flatten)]
     pub telemetry: Telemetry,
+    /// Database logins of apps, by the app's name; in the file only.
+    #[arg(skip)]
+    pub apps: BTreeMap<String, App>,
 }
 
 /// `[retention]`: how long messages are kept after their end.
@@ -117,6 +125,8 @@ pub struct Config {
     pub upload: usize,
     /// How long ended messages are kept.
     pub retention: Retention,
+    /// Database logins that somebody else made for apps.
+    pub apps: Logins,
     /// What functions may use of this machine.
     pub resources: Resources,
     /// Largest head of a request, in bytes.
@@ -155,6 +165,7 @@ impl Config {
             limits: file.limits,
             retention: file.retention,
             telemetry: Telemetry { otlp: flags.telemetry.otlp.or(file.telemetry.otlp) },
+            apps: file.apps,
         })
     }
 
@@ -187,7 +198,7 @@ impl Config {
         }
         Ok(Self {
             listen,
-            cache: settings.cache.or_else(|| beside(&database)),
+            cache: settings.cache.or_else(|| Some(beside(&database))),
             database,
             functions: settings.functions,
             token,
@@ -198,6 +209,7 @@ impl Config {
                 dead: days(settings.retention.dead, 30),
                 cancelled: days(settings.retention.cancelled, 7),
             },
+            apps: apps::logins(&settings.apps)?,
             resources: resources(&limits)?,
             otlp,
             head,
@@ -220,10 +232,10 @@ fn resources(limits: &Limits) -> anyhow::Result<Resources> {
     Ok(Resources { memory: runs, compile: Bounds { seconds, memory } })
 }
 
-/// `FILE.cache` beside a database file; none for a database elsewhere.
-fn beside(database: &str) -> Option<PathBuf> {
-    let file = database.strip_prefix("sqlite:")?.trim_start_matches("//");
-    Some(PathBuf::from(format!("{file}.cache")))
+/// `FILE.cache` beside a database file; for a database elsewhere in the working folder.
+fn beside(database: &str) -> PathBuf {
+    let file = database.strip_prefix("sqlite:").map_or("semel", |path| path.trim_start_matches("//"));
+    PathBuf::from(format!("{file}.cache"))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
@@ -254,11 +266,14 @@ mod tests {
         assert!(limits.connections.is_some() && limits.head_time.is_some());
         assert!(limits.body_time.is_some() && limits.request_time.is_some());
         assert!(limits.memory.is_some() && limits.compile_time.is_some() && limits.compile_memory.is_some());
+        let app = &example.apps["shop"];
+        assert!(app.owner.is_some() && app.owner_password_file.is_some());
         let defaults = Config::complete(Settings::default()).expect("defaults");
         let example = Config::complete(Settings {
             token_file: None,
             functions: None,
             telemetry: Telemetry::default(),
+            apps: BTreeMap::new(),
             ..example
         })
         .expect("example");

@@ -175,8 +175,8 @@ impl Engine {
         store.set_epoch_deadline(1);
         let asked = Arc::clone(&stop);
         store.epoch_deadline_callback(move |context| {
-            if asked.is_asked() {
-                return Err(Cancelled.into());
+            if let Some(outcome) = asked.asked() {
+                return Err(Stopped(outcome.clone()).into());
             }
             let late = Instant::now() >= context.data().transaction.deadline();
             if late { Err(TimedOut.into()) } else { Ok(UpdateDeadline::Yield(1)) }
@@ -189,12 +189,12 @@ impl Engine {
         };
         let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
         let state = store.into_data();
-        let outcome = match outcome(returned, &state) {
-            // It was interrupted in a statement.
-            Outcome::TimedOut if stop.is_asked() => Outcome::Cancelled,
-            outcome => outcome,
+        let outcome = match (outcome(returned, &state), stop.asked()) {
+            // It was interrupted in a statement, which ends the transaction with some databases.
+            (Outcome::TimedOut | Outcome::Doomed(_), Some(asked)) => asked.clone(),
+            (outcome, _) => outcome,
         };
-        let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled);
+        let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled | Outcome::ClaimLost);
         let usage = Usage {
             started_at: Some(started_at),
             ended_at: Some(times.now()),
@@ -240,6 +240,7 @@ fn outcome(returned: wasmtime::Result<Returned>, state: &State) -> Outcome {
     match state.transaction.verdict() {
         Verdict::Forbidden(reason) => return Outcome::SqlForbidden(reason),
         Verdict::Doomed(reason) => return Outcome::Doomed(reason),
+        Verdict::Fenced => return Outcome::ClaimLost,
         Verdict::Failed(reason) if returned.is_ok() => return Outcome::Failed { reason, delay: None },
         Verdict::Failed(_) | Verdict::Sound => {}
     }
@@ -272,8 +273,8 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
     let trap = error.downcast_ref::<Trap>();
     if error.is::<TimedOut>() || trap == Some(&Trap::Interrupt) {
         Outcome::TimedOut
-    } else if error.is::<Cancelled>() {
-        Outcome::Cancelled
+    } else if let Some(Stopped(outcome)) = error.downcast_ref() {
+        outcome.clone()
     } else if trap == Some(&Trap::OutOfFuel) {
         Outcome::OutOfFuel
     } else if let Some(refusal) = state.limiter.refusal() {
@@ -285,6 +286,7 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
         match state.transaction.verdict() {
             Verdict::Forbidden(reason) => Outcome::SqlForbidden(reason),
             Verdict::Doomed(reason) => Outcome::Doomed(reason),
+            Verdict::Fenced => Outcome::ClaimLost,
             Verdict::Failed(_) | Verdict::Sound => Outcome::Trapped(trapped(error)),
         }
     }
@@ -292,8 +294,9 @@ fn stopped(error: &wasmtime::Error, state: &State) -> Outcome {
 
 /// Ends a run that was asked to stop.
 #[derive(Debug, thiserror::Error)]
-#[error("cancelled")]
-struct Cancelled;
+#[error("stopped")]
+struct Stopped(Outcome);
+
 /// wasmtime calls the bound on what is handed over "fuel", as it does the guest's instructions.
 fn trapped(error: &wasmtime::Error) -> String {
     let reason = root(error);

@@ -10,8 +10,10 @@ use serde::Serialize;
 
 pub mod client;
 pub mod host;
+pub mod proxy;
 mod place;
 mod reader;
+mod server;
 mod witness;
 pub mod counter;
 pub mod failures;

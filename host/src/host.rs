@@ -33,7 +33,7 @@ const LAST_SPANS: Duration = Duration::from_secs(2);
 pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     watch::system::raise_open_files();
     let watch = Watch::new(config.otlp.as_deref())?;
-    let store = store::open(&config.database).await?;
+    let store = store::open_with(&config.database, config.apps.clone()).await?;
     let mut engine = Engine::new(config.resources)?;
     match &config.cache {
         Some(folder) => engine.keep_artifacts(folder, &store.secret())?,
@@ -49,9 +49,9 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let (ask_to_stop, stopping) = channel(false);
-    let compiling = tokio::spawn({
+    let following = tokio::spawn({
         let catalog = Arc::clone(&catalog);
-        async move { catalog.compile_all().await }
+        async move { tokio::join!(catalog.keep_compiled(), catalog.follow()) }
     });
     let worker = workers.then(|| {
         let (settled, running) = (Arc::clone(&settled), Arc::clone(&running));
@@ -69,7 +69,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     stop.await;
     tracing::info!("stopping: nothing new is accepted or claimed, what runs may end");
     let _ = ask_to_stop.send(true);
-    compiling.abort();
+    following.abort();
     let _ = keeper.await; // Its step is one short commit.
     if let Some(worker) = worker {
         match tokio::time::timeout(DRAIN, worker).await {

@@ -268,6 +268,8 @@ pub enum Outcome {
     HostFailed(String),
     /// A person cancelled the message while it ran.
     Cancelled,
+    /// The claim no longer held while it ran: another host took the message over, or a person there took it back.
+    ClaimLost,
 }
 
 impl Outcome {
@@ -286,6 +288,7 @@ impl Outcome {
             Self::Doomed(_) => "doomed",
             Self::HostFailed(_) => "host-failed",
             Self::Cancelled => "cancelled",
+            Self::ClaimLost => "host-lost",
         }
     }
 
@@ -304,6 +307,7 @@ impl Outcome {
             Self::OutOfFuel => "the fuel limit of the manifest ([limits] fuel) was reached".into(),
             Self::TimedOut => "the hard timeout of the manifest ([limits] timeout) passed".into(),
             Self::Cancelled => "cancelled by a person while it ran".into(),
+            Self::ClaimLost => "its claim did not hold any more while it ran".into(),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! What runs in this process: the claims whose leases it renews, and a way to ask one of them to end.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::message::Claim;
+use crate::message::{Claim, Outcome};
 
 /// The claims of this host, by message (`seq`) and fence: a message that was cancelled and redriven, or whose lease ended,
 /// may be claimed again while its run of before has not ended yet.
@@ -17,11 +16,12 @@ type Claims = HashMap<(i64, i64), (Claim, Arc<Stop>)>;
 
 /// Asks one run to end: looked at while the guest computes. A request, not a promise: what makes sure is the fence.
 #[derive(Default)]
-pub(crate) struct Stop(AtomicBool);
+pub(crate) struct Stop(OnceLock<Outcome>);
 
 impl Stop {
-    pub(crate) fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// How the run ends because of it, if it was asked to.
+    pub(crate) fn asked(&self) -> Option<&Outcome> {
+        self.0.get()
     }
 }
 
@@ -40,15 +40,22 @@ impl Running {
         Place { running: Arc::clone(self), claim: key, stop }
     }
 
-    /// Asks the runs of a message to end, if there are any here. Returns their claims: they may be in a statement.
+    /// A person takes a message back: asks its runs to end, if there are any here. Returns their claims: they may be in a statement.
     pub(crate) fn stop(&self, seq: i64) -> Vec<Claim> {
         let claims = self.claims();
         let its = claims.values().filter(|(claim, _)| claim.seq == seq);
         its.map(|(claim, stop)| {
-            stop.0.store(true, Ordering::Relaxed);
+            let _ = stop.0.set(Outcome::Cancelled); // Asked before, for whatever reason.
             claim.clone()
         })
         .collect()
+    }
+
+    /// A claim no longer holds: asks its run to end, if it is not over yet. True if it was asked before.
+    pub(crate) fn lose(&self, claim: &Claim) -> bool {
+        let claims = self.claims();
+        let run = claims.get(&(claim.seq, claim.fence));
+        run.is_some_and(|(_, stop)| stop.0.set(Outcome::ClaimLost).is_err())
     }
 
     /// All claims that are held now.
@@ -103,6 +110,6 @@ mod tests {
         drop(earlier);
         assert_eq!(running.all().iter().map(|claim| claim.fence).collect::<Vec<_>>(), [2], "its lease is renewed");
         running.stop(1);
-        assert!(later.stop.is_asked());
+        assert_eq!(later.stop.asked(), Some(&Outcome::Cancelled));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Before it: [`crate::api`] accepted a request. After it: [`crate::worker`] claims what is here. A backend decides
 //! nothing (see [`crate::settle`]); it keeps promises, each named at its method. Nothing above this module knows which
-//! database it talks to. One backend so far: `store/sqlite.rs`.
+//! database it talks to. The backends: `store/sqlite.rs`, `store/postgres.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::message::{Claim, Claimed, Contract, Event, State, Usage};
 
 mod catalog;
 mod error;
+mod logins;
+mod postgres;
 mod record;
 mod session;
 mod sqlite;
@@ -23,6 +25,7 @@ mod value;
 
 pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 pub use error::{DatabaseError, Error, SqlError};
+pub use logins::{AppLogins, Login, Logins};
 pub use record::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, LogRecord, MessageFilter, MessageRecord};
 pub use session::{Bounds, Published, Savepoint, Session, StateOp, StateReply};
 pub use steering::{Decided, Retention, Steering};
@@ -38,22 +41,105 @@ impl<T: Queue + Catalog + Records + Steering> Store for T {}
 /// # Errors
 /// Says which part of the URL or of the database is not usable, and what to do about it.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+    open_with(url, Logins::new()).await
+}
+
+/// The same, with logins that a person made for some of its apps.
+///
+/// # Errors
+/// As [`open`]; and if the database has no logins.
+pub async fn open_with(url: &str, logins: Logins) -> Result<Arc<dyn Store>, Error> {
+    Ok(match database(url)? {
+        Database::Sqlite(path) => {
+            no_logins(&logins)?;
+            Arc::new(sqlite::Sqlite::open(path).await?)
+        }
+        Database::Postgres => Arc::new(postgres::Postgres::open(url, logins).await?),
+    })
+}
+
+/// What [`migrate`] is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Migration {
+    /// Logins that a person made for some apps.
+    pub logins: Logins,
+    /// Apps to prepare, beside those that are known already.
+    pub apps: Vec<String>,
+    /// The database's URL with a superuser's login, who closes what only a superuser can.
+    pub superuser: Option<String>,
+}
+
+/// Brings a database up to date without serving it: schema, roles, schemas of apps. Harmless to repeat. Returns what was done
+/// and which walls stand after.
+///
+/// # Errors
+/// As [`open_with`]; or the database does not let this login do that.
+pub async fn migrate(url: &str, wanted: Migration) -> Result<Vec<Fact>, Error> {
+    match database(url)? {
+        Database::Sqlite(path) => {
+            no_logins(&wanted.logins)?;
+            if wanted.superuser.is_some() || !wanted.apps.is_empty() {
+                return Err(Error::Refused("an SQLite file has no roles: there is nothing to do for apps".into()));
+            }
+            let facts = sqlite::Sqlite::open(path).await?.health().await?;
+            Ok(facts.into_iter().filter(|fact| fact.name == "schema version" || fact.about == "wall").collect())
+        }
+        Database::Postgres => postgres::migrate(url, wanted).await,
+    }
+}
+
+enum Database<'a> {
+    Sqlite(&'a str),
+    Postgres,
+}
+
+fn database(url: &str) -> Result<Database<'_>, Error> {
     match url.split_once(':') {
-        Some(("sqlite", path)) => Ok(Arc::new(sqlite::Sqlite::open(path.trim_start_matches("//")).await?)),
+        Some(("sqlite", path)) => Ok(Database::Sqlite(path.trim_start_matches("//"))),
+        Some(("postgres" | "postgresql", _)) => Ok(Database::Postgres),
         // The scheme alone: a URL may hold a password.
         Some((scheme, _)) => Err(Error::Refused(format!(
-            "this version does not know databases of the kind \"{scheme}:\"; write sqlite://PATH"
+            "this version does not know databases of the kind \"{scheme}:\"; write sqlite://PATH or \
+             postgres://USER:PASSWORD@HOST/NAME"
         ))),
         None => Err(Error::Refused(format!("the database \"{url}\" is no URL; write sqlite://PATH"))),
     }
 }
 
-/// How many rows say `running` in a database that no host holds: what a killed host was working on.
+fn no_logins(logins: &Logins) -> Result<(), Error> {
+    if logins.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused("[apps] names logins, but an SQLite file has none: take them out, or use Postgres".into()))
+}
+
+/// Whether the database is a server's, which any number of hosts share.
+#[must_use]
+pub fn is_shared(url: &str) -> bool {
+    matches!(database(url), Ok(Database::Postgres))
+}
+
+/// A claim that has no end on record yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The message's id.
+    pub message: String,
+    /// Which attempt at it.
+    pub attempt: u32,
+    /// Random id of the host that claimed it.
+    pub host: String,
+}
+
+/// What the rows that say `running` say, past all hosts: what a killed or frozen one was working on. A file must not be
+/// held by a host.
 ///
 /// # Errors
 /// If the database cannot be read.
-pub async fn running_after_crash(url: &str) -> anyhow::Result<u64> {
-    sqlite::running_after_crash(url.trim_start_matches("sqlite:").trim_start_matches("//")).await
+pub async fn held(url: &str) -> anyhow::Result<Vec<Held>> {
+    if is_shared(url) {
+        return postgres::held(url).await;
+    }
+    sqlite::held(url.trim_start_matches("sqlite:").trim_start_matches("//")).await
 }
 
 /// The queue: from acceptance to settlement.
@@ -74,8 +160,8 @@ pub trait Queue: Send + Sync {
     /// or it was begun before: then it must not start.
     async fn begin(&self, claim: &Claim) -> Result<bool, Error>;
 
-    /// Renews the leases of claims that still hold, and returns the `seq` of those that do not.
-    async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<i64>, Error>;
+    /// Renews the leases of claims that still hold, and returns `seq` and fence of those that do not.
+    async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<(i64, i64)>, Error>;
 
     /// Frees what dead hosts left behind. Periodic and idempotent: claims of an older epoch, and those whose lease had
     /// ended `as_of` (a time of this store's clock, not in the future), become available as suspects, dead when their
@@ -86,7 +172,7 @@ pub trait Queue: Send + Sync {
     async fn settle(&self, claim: &Claim, end: Failure, usage: Usage) -> Result<bool, Error>;
 
     /// Finds out what became of a commit whose answer was lost: the only way from unknown to known.
-    async fn resolve(&self, claim: &Claim) -> Result<Commit, Error>;
+    async fn resolve(&self, claim: &Claim) -> Result<Known, Error>;
 
     /// Ends the statement that a run in this process is in, and those it still begins. A wish: what makes sure is the
     /// fence.
@@ -176,8 +262,10 @@ pub struct Lane {
     pub max_attempts: u32,
     /// Visibility timeout.
     pub lease: Duration,
-    /// At most so many of it.
+    /// At most so many of it: what this host has room for.
     pub limit: u32,
+    /// At most so many running at once on all hosts. Where one host is all of them, `limit` has said it.
+    pub concurrency: Option<u32>,
     /// At most so many per time, whoever claims them.
     pub rate: Option<Rate>,
 }
@@ -215,8 +303,32 @@ pub enum Commit {
     Fenced,
     /// The database did not take it; nothing was changed.
     RolledBack,
-    /// The answer was lost. Only [`Queue::resolve`] may turn this into one of the others.
+    /// The answer was lost. Only [`Queue::resolve`] turns this into something [`Known`].
     Unknown,
+}
+
+/// What became of a commit, if that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// As [`Commit::Committed`].
+    Committed,
+    /// As [`Commit::Fenced`].
+    Fenced,
+    /// As [`Commit::RolledBack`].
+    RolledBack,
+}
+
+impl Commit {
+    /// What is known of it. For none there is [`Queue::resolve`], and no other way.
+    #[must_use]
+    pub fn known(self) -> Option<Known> {
+        match self {
+            Self::Committed => Some(Known::Committed),
+            Self::Fenced => Some(Known::Fenced),
+            Self::RolledBack => Some(Known::RolledBack),
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// What people ask about.
@@ -237,7 +349,8 @@ pub trait Records: Send + Sync {
     /// How many messages stand where, per function.
     async fn counts(&self) -> Result<Vec<Counts>, Error>;
 
-    /// What waits, runs, or needs a decision, per function. Takes time in proportion to the queue, not to the history.
+    /// What waits, runs, or needs a decision, per function; of one that was removed only what waits or runs. Takes time in
+    /// proportion to the queue, not to the history.
     async fn depths(&self) -> Result<Vec<Depth>, Error>;
 
     /// Writes something and takes it back, durably: succeeds if a message could be accepted now.

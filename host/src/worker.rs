@@ -18,7 +18,7 @@ use crate::message::{Claim, Claimed, Contract, Message, Outcome, Usage};
 use crate::running::{Place, Running, Stop};
 use crate::settle::{Settlement, settle};
 use crate::settled::Settled;
-use crate::store::{self, ClaimRequest, Commit, Failure, Lane, Store};
+use crate::store::{self, ClaimRequest, Commit, Failure, Known, Lane, Store};
 use crate::watch::Watch;
 
 /// How many messages run at once.
@@ -55,6 +55,7 @@ impl Worker {
 
     /// Works until `stop` says so, then lets what runs end.
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        tracing::info!(host = self.host, "claims messages under this id");
         let pulse = tokio::spawn(Arc::clone(&self).pulse());
         let mut running = JoinSet::new();
         while !*stop.borrow() {
@@ -132,6 +133,7 @@ impl Worker {
             max_attempts: manifest.max_attempts(),
             lease: manifest.lease(),
             limit: manifest.concurrency().saturating_sub(self.running.count(&manifest.name)),
+            concurrency: manifest.flow.concurrency.as_ref().map(|most| most.get_ref().get()),
             rate: manifest.flow.rate,
         }
     }
@@ -157,10 +159,7 @@ impl Worker {
         let leases = claims.iter().map(|claim| claim.lease).chain(functions.values().map(|f| f.manifest().lease()));
         let next = leases.min().map_or(PULSE, |lease| lease / 3).min(PULSE);
         if !claims.is_empty() {
-            let lost = self.store.heartbeat(claims).await?;
-            if !lost.is_empty() {
-                tracing::debug!(?lost, "claims that no longer hold, or were settled meanwhile");
-            }
+            self.end_lost(&claims, &self.store.heartbeat(claims.clone()).await?);
         }
         let found = self.store.recover(as_of, functions.into_keys().collect()).await?;
         if found.freed + found.dead + found.in_doubt > 0 {
@@ -171,6 +170,17 @@ impl Worker {
             self.suspects.store(true, Ordering::SeqCst);
         }
         Ok(next)
+    }
+
+    /// Runs whose claims no longer hold, or were settled meanwhile: they cannot commit any more, and need not go on. A
+    /// statement is interrupted at the second beat only, when what was merely about to end has ended.
+    fn end_lost(&self, claims: &[Claim], lost: &[(i64, i64)]) {
+        for claim in claims.iter().filter(|claim| lost.contains(&(claim.seq, claim.fence))) {
+            if self.running.lose(claim) {
+                tracing::debug!(seq = claim.seq, "a claim that no longer holds is in a statement");
+                self.store.interrupt(claim);
+            }
+        }
     }
 
     /// One message from its claim to its settlement.
@@ -243,19 +253,13 @@ impl Worker {
     /// After a commit: done, or a failure that says so. Unknown becomes known only by asking the store. Returns how the
     /// attempt ended.
     async fn committed(&self, claim: &Claim, function: &Function, commit: Commit, usage: Usage) -> &'static str {
-        let mut known = commit;
-        while known == Commit::Unknown {
-            match self.store.resolve(claim).await {
-                Ok(commit) => known = commit,
-                Err(error) => {
-                    tracing::error!(%error, "cannot find out what became of a commit");
-                    tokio::time::sleep(POLL).await;
-                }
-            }
-        }
+        let known = match commit.known() {
+            Some(known) => known,
+            None => self.resolve(claim).await,
+        };
         match known {
-            Commit::Committed => "completed",
-            Commit::Fenced | Commit::Unknown => {
+            Known::Committed => "completed",
+            Known::Fenced => {
                 tracing::warn!(
                     function = claim.function,
                     seq = claim.seq,
@@ -265,13 +269,28 @@ impl Worker {
                     .await;
                 "lost-lease"
             }
-            Commit::RolledBack => {
+            Known::RolledBack => {
                 let outcome = Outcome::Doomed("the database did not take the commit".into());
                 let policy = function.manifest().policy();
                 let settlement = settle(&outcome, claim.attempts_counted(), &policy, rand::random());
                 self.record(claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
                 outcome.as_str()
             }
+        }
+    }
+
+    /// Asks until it is known. The claim is renewed meanwhile, so nobody else begins.
+    async fn resolve(&self, claim: &Claim) -> Known {
+        loop {
+            match self.store.resolve(claim).await {
+                Ok(known) => {
+                    let outcome = self.watch.metrics.resolved(&claim.function, known);
+                    tracing::warn!(seq = claim.seq, outcome, "what became of an unknown commit is known");
+                    return known;
+                }
+                Err(error) => tracing::error!(%error, "cannot find out what became of a commit"),
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 

@@ -17,7 +17,7 @@ pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
 }
 
 pub(super) async fn show(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
-    let function = api.catalog.get(&name);
+    let function = api.catalog.find(&name).await?;
     let function =
         function.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed")))?;
     let mut document = document::function(&function);

@@ -19,8 +19,9 @@ use crate::store::{Enqueued, Key, MessageRecord, Remember, Target};
 
 /// Longest time that a request may wait for its answer.
 const LONGEST_WAIT: u64 = 60;
-/// Between two looks when nobody says that the message was settled (another host may have run it).
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks when nobody says that the message was settled (another host may have run it): a quarter of the time
+/// that was waited already, within these bounds.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 /// Longest group key, in bytes.
 const LONGEST_GROUP: usize = 255;
 
@@ -38,7 +39,7 @@ pub(super) async fn to_function(
 
 /// Any other path: a route of a manifest, or nothing.
 pub(super) async fn to_route(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    match api.catalog.route(request.method().as_str(), request.uri().path()) {
+    match api.catalog.find_route(request.method().as_str(), request.uri().path()).await? {
         Routed::To(name, params) => {
             let decode = |(name, value): (String, String)| (format!("semel-path-{name}"), percent_decode(&value));
             let mut headers: Vec<Header> = params.into_iter().map(decode).collect();
@@ -85,7 +86,7 @@ fn percent_decode(text: &str) -> String {
 
 async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Request) -> Result<Response, Problem> {
     let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed"));
-    let function = api.catalog.get(name).ok_or_else(unknown)?;
+    let function = api.catalog.find(name).await?.ok_or_else(unknown)?;
     let (parts, body) = request.into_parts();
     let mut asked = Asked::read(&parts.headers)?;
     let mut body = read_body(api, &parts.headers, body).await?;
@@ -268,7 +269,8 @@ fn accepted(id: &str, state: MessageState, duplicate: bool) -> Response {
 
 /// Waits for the end of a message and answers with it; a 202 if it takes longer.
 async fn answered(api: &Api, id: &str, duplicate: bool, wait: Duration) -> Result<Response, Problem> {
-    let until = Instant::now() + wait;
+    let began = Instant::now();
+    let until = began + wait;
     let waiting = api.settled.watch(id);
     let mut stopping = api.stopping.clone();
     loop {
@@ -280,7 +282,8 @@ async fn answered(api: &Api, id: &str, duplicate: bool, wait: Duration) -> Resul
         if Instant::now() >= until || *stopping.borrow() {
             return Ok(accepted(id, record.state, duplicate));
         }
-        let look_again = until.min(Instant::now() + LOOK_AGAIN);
+        let [shortest, longest] = LOOK_AGAIN;
+        let look_again = until.min(Instant::now() + (began.elapsed() / 4).clamp(shortest, longest));
         tokio::select! {
             () = waiting.woken() => {}
             () = tokio::time::sleep_until(look_again) => {} // Woken or not, the store is asked.

@@ -1,6 +1,8 @@
 //! What people decide about functions and messages: `rollback`, `pause`, `resume`, `remove`, `redrive`, `resolve`, `cancel`.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -19,6 +21,12 @@ use crate::store::Decided;
 
 /// Messages that are swept or redriven in one commit.
 const STEP: u32 = 500;
+
+/// How long a decision may take before the run that it is about is asked to end: one that ends before the decision is
+/// stored would be tried again. Where the run's transaction is in the decision's way the whole time, that is not long.
+const UNDISTURBED: Duration = Duration::from_millis(200);
+/// On a server it is in the way only while it commits.
+const UNDISTURBED_ON_A_SERVER: Duration = Duration::from_secs(5);
 
 /// The body of a request, or why there is none.
 type Body = Result<Bytes, BytesRejection>;
@@ -129,9 +137,16 @@ pub(super) async fn resolve(
 pub(super) async fn cancel(State(api): State<Api>, Part(id): Part) -> Result<Json<MessageDocument>, Problem> {
     let seq = messages::find(&api, &id).await?.seq;
     let stop = || api.running.stop(seq).iter().for_each(|claim| api.store.interrupt(claim));
-    stop(); // First: its transaction might keep the decision waiting.
-    let decided = api.store.cancel(&id).await?;
-    stop(); // It may have been claimed in between: it can not commit any more, and need not go on.
+    let mut deciding = pin!(api.store.cancel(&id));
+    let undisturbed = if api.store.is_shared() { UNDISTURBED_ON_A_SERVER } else { UNDISTURBED };
+    let decided = match tokio::time::timeout(undisturbed, &mut deciding).await {
+        Ok(decided) => decided?,
+        Err(_) => {
+            stop(); // Its own transaction may keep the decision waiting.
+            deciding.await?
+        }
+    };
+    stop(); // It can not commit any more, and need not go on.
     done(&api, &id, decided, "it came to its end before it could be cancelled").await
 }
 
@@ -160,7 +175,7 @@ pub(super) async fn redrive_many(State(api): State<Api>, body: Body) -> Result<J
         Redrivable::InDoubt => message::State::InDoubt,
         Redrivable::Cancelled => message::State::Cancelled,
     };
-    if api.catalog.get(&filter.function).is_none() {
+    if api.catalog.find(&filter.function).await?.is_none() {
         return Err(Refusal::Unknown.into());
     }
     let (mut redriven, mut after) = (0, 0);

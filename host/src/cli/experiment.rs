@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::experiment::{Report, counter, failures};
 use crate::message::Contract;
+use crate::store::is_shared;
 
 /// Put one of Semel's claims to the test
 #[derive(Debug, Args)]
@@ -25,13 +26,14 @@ enum Which {
     Failures(Failures),
 }
 
-/// Count requests while the host is killed all the time: the count must be exact
+/// Count requests while hosts and database are killed all the time: the count must be exact
 #[derive(Debug, Args)]
 struct Counter {
-    /// A database without messages of `counter` [default: a fresh file in the output folder]
+    /// A database without messages of `counter`; with that of a server (of this machine, if it is to be killed) there are
+    /// more hosts and more faults [default: a fresh file in the output folder]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Repeats the intervals between the kills [default: random]
+    /// Repeats the order of the faults and the time between them [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Where the report goes
@@ -40,9 +42,24 @@ struct Counter {
     /// Requests to send
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
-    /// Kills that must hit running work [default: one per 500 messages, 1 to 20]
+    /// Hosts that share the database [default: 2, and 1 on a file]
+    #[arg(long, value_name = "N")]
+    hosts: Option<usize>,
+    /// SIGKILLs of hosts that must hit running work [default: one per 500 messages, 1 to 20]
     #[arg(long, value_name = "K")]
     kills: Option<u64>,
+    /// SIGKILLs of the database's server, all its processes, that must hit running work [default: one per 2000 messages, 1
+    /// to 5; 0 on a file]
+    #[arg(long, value_name = "K")]
+    database_kills: Option<u64>,
+    /// Hosts that are stopped until another has taken over their work, and then go on [default: one per 3000 messages, 1 to
+    /// 3; 0 on a file]
+    #[arg(long, value_name = "K")]
+    zombies: Option<u64>,
+    /// Commits that are lost on their way to the database, or their answers [default: one per 1000 messages, 1 to 10; 0 on
+    /// a file]
+    #[arg(long, value_name = "K")]
+    lost_commits: Option<u64>,
     /// Where `make guests` put the functions
     #[arg(long, value_name = "DIR", default_value = "target/functions")]
     functions: PathBuf,
@@ -101,13 +118,22 @@ impl Which {
 
 impl Counter {
     async fn execute(self) -> anyhow::Result<bool> {
+        let default = counter::Faults::for_run(self.messages, self.database.as_deref());
+        let shared = self.database.as_deref().is_some_and(is_shared);
+        let hosts = self.hosts.unwrap_or(if shared { 2 } else { 1 });
         let options = counter::Options {
             program: None,
             database: self.database,
             seed: seed(self.seed),
             out: self.out,
             messages: self.messages,
-            kills: self.kills.unwrap_or_else(|| counter::Options::kills_for(self.messages)),
+            hosts,
+            faults: counter::Faults {
+                kills: self.kills.unwrap_or(default.kills),
+                database_kills: self.database_kills.unwrap_or(default.database_kills),
+                zombies: self.zombies.unwrap_or(if hosts > 1 { default.zombies } else { 0 }),
+                lost_commits: self.lost_commits.unwrap_or(default.lost_commits),
+            },
             functions: self.functions,
             contract: self.contract,
             clients: self.clients,

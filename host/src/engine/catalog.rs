@@ -2,12 +2,13 @@
 //!
 //! A deploy is checked whole before anything is stored; if any check fails, the old version keeps serving.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::Engine;
 use super::label::{Class, Label};
@@ -18,6 +19,8 @@ use crate::guest::{Settings, State};
 use crate::manifest::Manifest;
 use crate::message::Contract;
 use crate::store::{self, Activation, Deployed, Deployment, Store, VersionRecord};
+
+mod follow;
 
 /// A deployed function at its active version.
 pub struct Function {
@@ -124,12 +127,18 @@ pub enum Refusal {
 struct Table {
     functions: BTreeMap<String, Arc<Function>>,
     routes: Routes,
+    /// Counts what this host itself has changed.
+    changes: u64,
+    /// Versions of which it was said that they cannot be read.
+    unreadable: BTreeSet<(String, i64)>,
 }
 
 impl Table {
     fn find_routes(&mut self) {
-        if let Ok(routes) = Routes::of(self.functions.values().map(|function| function.manifest())) {
-            self.routes = routes; // Checked before anything was stored.
+        match Routes::of(self.functions.values().map(|function| function.manifest())) {
+            Ok(routes) => self.routes = routes,
+            // Checked before anything is stored, but two hosts may store at once.
+            Err(error) => tracing::error!(error, "the routes stay what they were; deploy one of the functions again"),
         }
     }
 }
@@ -140,6 +149,10 @@ pub struct Catalog {
     store: Arc<dyn Store>,
     table: RwLock<Table>,
     deploying: Mutex<()>,
+    /// When somebody last began to read what is deployed.
+    looked: Mutex<Option<Instant>>,
+    /// Says that there is something to compile.
+    uncompiled: Notify,
 }
 
 impl Catalog {
@@ -148,39 +161,36 @@ impl Catalog {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(engine: Arc<Engine>, store: Arc<dyn Store>) -> Result<Self, store::Error> {
-        let mut functions = BTreeMap::new();
-        for record in store.functions().await? {
-            match Function::stored(&record.name, record.active, store.secret()) {
-                Ok(function) => {
-                    function.paused.store(record.paused, Ordering::Relaxed);
-                    functions.insert(record.name, Arc::new(function));
-                }
-                Err(error) => tracing::error!(function = record.name, error, "its messages wait"),
-            }
-        }
-        let routes = Routes::of(functions.values().map(|f| f.manifest())).map_err(store::Error::Broken)?;
-        Ok(Self { engine, store, table: RwLock::new(Table { functions, routes }), deploying: Mutex::new(()) })
+        let mut table = Table::default();
+        table.take(store.functions().await?, store.secret());
+        let (table, deploying, looked, uncompiled) =
+            (RwLock::new(table), Mutex::default(), Mutex::default(), Notify::new());
+        Ok(Self { engine, store, table, deploying, looked, uncompiled })
     }
 
-    /// Compiles what is deployed and not compiled yet, one after another; a function runs as soon as it is ready.
-    pub async fn compile_all(&self) {
+    /// Compiles what is deployed and not compiled yet, one after another; a function runs as soon as it is ready. False if
+    /// the store did not give out a component.
+    async fn compile_all(&self) -> bool {
+        let mut all = true;
         for function in self.all().into_iter().filter(|function| function.compiled.get().is_none()) {
             let name = &function.manifest().name;
             match self.compile_stored(&function.digest).await {
                 Ok(compiled) => {
                     let _ = function.compiled.set(compiled); // Somebody else was faster: the same component.
                 }
-                Err(error) => tracing::error!(function = name, error, "cannot be run; its messages wait"),
+                Err(error) => {
+                    tracing::error!(function = name, %error, "cannot be run; its messages wait");
+                    all &= !matches!(error, Refusal::Store(_));
+                }
             }
         }
+        all
     }
 
-    async fn compile_stored(&self, digest: &str) -> Result<Compiled, String> {
-        match self.store.component(digest).await {
-            Ok(Some(bytes)) => self.compile(bytes).await,
-            Ok(None) => Err("its component is missing in the database".into()),
-            Err(error) => Err(error.to_string()),
-        }
+    async fn compile_stored(&self, digest: &str) -> Result<Compiled, Refusal> {
+        let bytes = self.store.component(digest).await?;
+        let bytes = bytes.ok_or_else(|| Refusal::Invalid("its component is missing in the database".into()))?;
+        self.compile(bytes).await.map_err(Refusal::Invalid)
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<Compiled, String> {
@@ -221,6 +231,7 @@ impl Catalog {
         let digest = hex::encode(Sha256::digest(&upload.component));
         let compiled = self.compile(upload.component.clone()).await.map_err(Refusal::Invalid)?;
         let class = compiled.label.class;
+        self.refresh().await?;
         self.check(&manifest, class, upload.accept_weaker)?;
         let deployment = Deployment {
             activation: activation(&manifest),
@@ -252,6 +263,7 @@ impl Catalog {
     /// If the manifest is not right, or the store cannot be read.
     pub async fn was_taken_back(&self, upload: &Upload) -> Result<bool, Refusal> {
         let manifest = Manifest::parse(&upload.manifest).map_err(Refusal::Invalid)?;
+        self.refresh().await?;
         let active = self.get(&manifest.name).map(|function| function.version);
         let versions = self.store.versions(&manifest.name).await?;
         Ok(versions.first().is_some_and(|last| {
@@ -268,6 +280,7 @@ impl Catalog {
     /// If there is no such version, or it would not be taken as a deploy; then nothing was changed.
     pub async fn rollback(&self, name: &str, to: Option<i64>, accept_weaker: bool) -> Result<Steered, Refusal> {
         let _one_at_a_time = self.deploying.lock().await;
+        self.refresh().await?;
         let active = self.get(name).ok_or(Refusal::Unknown)?;
         let versions = self.store.versions(name).await?;
         let previous = versions.iter().find(|v| v.version == active.version).and_then(|v| v.previous);
@@ -279,7 +292,7 @@ impl Catalog {
         };
         let function = Function::stored(name, target, self.store.secret()).map_err(Refusal::Invalid)?;
         self.check(function.manifest(), function.class(), accept_weaker)?;
-        let compiled = self.compile_stored(&function.digest).await.map_err(Refusal::Invalid)?;
+        let compiled = self.compile_stored(&function.digest).await?;
         let _ = function.compiled.set(compiled); // It was empty.
         let kept = self.store.activate(to, activation(function.manifest())).await?;
         let warn = |migration| format!("migration {migration} of a later version stays applied");
@@ -292,8 +305,10 @@ impl Catalog {
     /// If there is no such function.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<Arc<Function>, Refusal> {
         let _one_at_a_time = self.deploying.lock().await;
+        self.refresh().await?;
         let function = self.get(name).ok_or(Refusal::Unknown)?;
         self.store.pause(name, paused).await?;
+        let _table = self.change();
         function.paused.store(paused, Ordering::Relaxed);
         Ok(function)
     }
@@ -305,7 +320,7 @@ impl Catalog {
     pub async fn remove(&self, name: &str) -> Result<u32, Refusal> {
         let _one_at_a_time = self.deploying.lock().await;
         let waiting = self.store.remove(name).await?.ok_or(Refusal::Unknown)?;
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.change();
         table.functions.remove(name);
         table.find_routes();
         Ok(waiting)
@@ -320,7 +335,7 @@ impl Catalog {
     }
 
     fn activate(&self, function: Function) -> Arc<Function> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.change();
         let name = function.manifest().name.clone();
         if let Some(old) = table.functions.get(&name) {
             function.paused.store(old.is_paused(), Ordering::Relaxed);
@@ -329,6 +344,13 @@ impl Catalog {
         table.functions.insert(name, Arc::clone(&function));
         table.find_routes();
         function
+    }
+
+    /// For what this host changes itself.
+    fn change(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.changes += 1;
+        table
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {

@@ -100,6 +100,15 @@ pub struct Message {
     pub last_error: Option<Value>,
 }
 
+/// What an experiment needs of an attempt in a trace.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub attempt: u32,
+    /// How it ended, as the host spells it; `running` if it has not.
+    pub outcome: String,
+}
+
 impl Client {
     /// A client of the host at `base`, such as `http://127.0.0.1:7700`.
     ///
@@ -152,11 +161,18 @@ impl Client {
     /// # Errors
     /// If the host refuses the message, or does not accept it within a minute.
     pub async fn send(&self, path: &str, key: &str, body: &[u8]) -> anyhow::Result<Accepted> {
+        Self::send_to_any(&[self], path, key, body).await
+    }
+
+    /// Sends a message to the first of these hosts, and as long as it is not accepted to the others in turn.
+    ///
+    /// # Errors
+    /// If a host refuses the message, or none accepts it within a minute.
+    pub async fn send_to_any(hosts: &[&Self], path: &str, key: &str, body: &[u8]) -> anyhow::Result<Accepted> {
         let give_up_at = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
-        let mut retries = 0;
-        loop {
-            match self.try_send(path, key, body).await {
+        for (retries, host) in (0..).zip(hosts.iter().cycle()) {
+            match host.try_send(path, key, body).await {
                 Answer::Accepted(accepted) => return Ok(Accepted { retries, ..accepted }),
                 Answer::Refused(error) => return Err(error.context(format!("POST {path} was refused"))),
                 Answer::TryAgain(error) if Instant::now() >= give_up_at => {
@@ -164,11 +180,11 @@ impl Client {
                 }
                 Answer::TryAgain(_) => {}
             }
-            retries += 1;
             // Jitter, so that all senders do not come back in one wave when the host is up again.
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        bail!("there is no host to send to")
     }
 
     /// Sends a message once.
@@ -217,6 +233,19 @@ impl Client {
         }
         let document: Document = self.get("/v1/counts", &[]).await?;
         Ok(document.functions.get(function).copied().unwrap_or_default())
+    }
+
+    /// Every attempt at a message.
+    ///
+    /// # Errors
+    /// If the host is down or its answer is none.
+    pub async fn attempts(&self, message: &str) -> anyhow::Result<Vec<Attempt>> {
+        #[derive(Deserialize)]
+        struct Trace {
+            attempts: Vec<Attempt>,
+        }
+        let trace: Trace = self.get(&format!("/v1/messages/{message}/trace"), &[]).await?;
+        Ok(trace.attempts)
     }
 
     /// Every message of a function.

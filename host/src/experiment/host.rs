@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::client::Client;
+use crate::store;
 
 /// A host that is not ready after this long never will be.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -38,6 +39,8 @@ pub struct HostOptions {
     pub database: String,
     /// Where it works: its log and its (empty) configuration file are put here. Made if missing.
     pub folder: PathBuf,
+    /// Where it listens; none: on a free port of this machine.
+    pub address: Option<SocketAddr>,
     /// Environment variables for it; of its parent's it keeps none that begins with `SEMEL_`.
     pub variables: Vec<(String, OsString)>,
 }
@@ -50,7 +53,7 @@ impl HostOptions {
     pub fn new(database: impl Into<String>, folder: impl Into<PathBuf>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let (database, folder) = (database.into(), folder.into());
-        Ok(Self { program, through: Vec::new(), database, folder, variables: Vec::new() })
+        Ok(Self { program, through: Vec::new(), database, folder, address: None, variables: Vec::new() })
     }
 
     /// With an environment variable.
@@ -81,7 +84,10 @@ impl HostProcess {
         // A file of its own, since `./semel.toml` would be somebody else's.
         std::fs::write(folder.join("semel.toml"), "").context("cannot write the host's configuration")?;
         File::create(folder.join(LOG)).context("cannot make the host's log")?;
-        let address = free_address()?;
+        let address = match options.address {
+            Some(address) => address,
+            None => free_address()?,
+        };
         let client = Client::new(&format!("http://{address}"))?;
         let mut host = Self { options, address, client, child: None };
         host.restart().await?;
@@ -110,6 +116,15 @@ impl HostProcess {
     #[must_use]
     pub fn database(&self) -> &str {
         &self.options.database
+    }
+
+    /// The random id under which it claims messages, or last did; none if it has not said so yet.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        let said = std::fs::read(self.log()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let line = said.lines().rev().find(|line| line.contains("claims messages under this id"))?;
+        line.split_once("host=").map(|(_, id)| id.trim().trim_matches('"').to_owned())
     }
 
     /// The file with all that the host has said, over all its restarts.
@@ -207,6 +222,9 @@ impl HostProcess {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SEMEL_")) {
             command.env_remove(name);
         }
+        if store::is_shared(&options.database) {
+            command.env("SEMEL_CACHE", options.folder.join("semel.cache"));
+        }
         command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         command.spawn().with_context(|| format!("cannot start {}", options.program.display()))
     }
@@ -223,7 +241,11 @@ fn last_lines(path: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
+/// An address of this machine at which nobody listens.
+///
+/// # Errors
+/// If none was found.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     // Not from the seed: experiments that run side by side must not meet.
     let candidates = std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))));
     candidates.take(100).find(|address| TcpListener::bind(address).is_ok()).context("found no free port")

@@ -39,9 +39,28 @@ impl Place {
 
     /// An empty witness file in it.
     pub(super) fn witness(&self) -> anyhow::Result<PathBuf> {
-        let path = self.folder.join("witness.txt");
+        let path = self.witness_file();
         File::create(&path).context("cannot make the witness file")?;
         Ok(path)
+    }
+
+    /// A copy of a function's folder in it, with other tables in its manifest.
+    pub(super) fn variant(&self, function: &Path, tables: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+        let name = function.file_name().context("the folder of a function has a name")?;
+        let folder = self.folder.join(name);
+        copy(function, &folder).with_context(|| format!("cannot copy {}", function.display()))?;
+        let file = folder.join("function.toml");
+        let mut manifest: toml::Table = fs::read_to_string(&file)?.parse().context("a manifest is not right")?;
+        for (table, text) in tables {
+            manifest.insert((*table).to_owned(), toml::Value::Table(text.parse()?));
+        }
+        fs::write(&file, manifest.to_string())?;
+        Ok(folder)
+    }
+
+    /// The path of the witness file. All hosts of a run may write to it: each line is one write at its end.
+    pub(super) fn witness_file(&self) -> PathBuf {
+        self.folder.join("witness.txt")
     }
 }
 
@@ -53,6 +72,20 @@ fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
         if [".db", ".db-wal", ".db-shm", ".db.lock"].iter().any(|ending| name.ends_with(ending)) {
             let path = entry.path();
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &to)?;
+        } else {
+            fs::copy(&path, &to)?;
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use crate::engine::limits::{
     MOST_CURSORS, MOST_PARAMETERS, MOST_SAVEPOINTS, REASON_BYTES, RESULT_BYTES, SAVEPOINT_BYTES,
 };
 use crate::manifest::Limits;
-use crate::store::{Bounds, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value};
+use crate::store::{self, Bounds, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value};
 
 /// The run must end now; not an error that a guest could handle.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,8 @@ pub(crate) enum Verdict {
     Forbidden(String),
     /// The database gave the transaction up.
     Doomed(String),
+    /// The claim no longer held when it was to open.
+    Fenced,
 }
 
 pub(crate) struct Transaction {
@@ -50,6 +52,7 @@ pub(crate) struct Transaction {
     lost: Option<String>,
     forbidden: Option<String>,
     doomed: Option<String>,
+    fenced: bool,
     pub(crate) statements: u32,
     pub(crate) sql_time: Duration,
 }
@@ -78,6 +81,7 @@ impl Transaction {
             lost: None,
             forbidden: None,
             doomed: None,
+            fenced: false,
             statements: 0,
             sql_time: Duration::ZERO,
         }
@@ -92,7 +96,9 @@ impl Transaction {
     pub(crate) fn verdict(&self) -> Verdict {
         let cut = |reason: &String| cut(reason.clone(), REASON_BYTES);
         let undone = |reason| format!("a statement failed and was not undone with rollback-to: {}", cut(reason));
-        if let Some(reason) = &self.forbidden {
+        if self.fenced {
+            Verdict::Fenced
+        } else if let Some(reason) = &self.forbidden {
             Verdict::Forbidden(cut(reason))
         } else if let Some(reason) = &self.doomed {
             Verdict::Doomed(cut(reason))
@@ -119,6 +125,7 @@ impl Transaction {
             self.deadline += waiting.elapsed();
             if let Err(error) = opened {
                 tracing::warn!(%error, "a transaction could not be opened");
+                self.fenced = error == store::Error::Fenced;
                 let reason = "the database is not available".to_owned();
                 self.doomed = Some(reason.clone());
                 return Err(wit::Error::Doomed(reason));

@@ -28,6 +28,13 @@ pub trait Catalog: Send + Sync {
     /// Its versions are kept. Returns how many messages wait for it, or nothing if there is no such function.
     async fn remove(&self, function: &str) -> Result<Option<u32>, Error>;
 
+    /// Whether other hosts may work on this database at the same time, and so change what is deployed.
+    fn is_shared(&self) -> bool;
+
+    /// Returns when another host may have changed what is deployed: after about a second at the latest, or never where
+    /// there is no other.
+    async fn changed(&self);
+
     /// The active version of every function.
     async fn functions(&self) -> Result<Vec<FunctionRecord>, Error>;
 

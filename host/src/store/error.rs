@@ -3,12 +3,16 @@
 /// An error of a store. Texts are for operators: they reach logs, never guests or HTTP clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nothing was done, and the same call may succeed later: a full disk, a lost connection, a lock.
+    /// The same call may succeed later: a full disk, a lost connection, a lock. Nothing was done; only where the answer of
+    /// a server's COMMIT was lost it may have been, and the same call again finds that out (by its key, by its fence).
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The caller asked for something that cannot be; nothing was done.
     #[error("{0}")]
     Refused(String),
+    /// The claim that asked no longer holds; nothing was done.
+    #[error("the claim no longer holds")]
+    Fenced,
     /// The database is not what it should be: another schema, a damaged file, a bug.
     #[error("the database is not usable: {0}")]
     Broken(String),

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Notify;
 
-use super::Error;
+use super::{Error, Held};
 use crate::clock::AnchoredClock;
 
 mod accept;
@@ -40,6 +41,8 @@ mod writer;
 
 use connection::Connection;
 use writer::Writer;
+
+const HELD: &str = include_str!("sqlite/held.sql");
 
 /// The oldest SQLite whose WAL is known to be right.
 const OLDEST: (u32, u32, u32) = (3, 51, 3);
@@ -157,18 +160,16 @@ fn lock(path: &Path) -> Result<Lock, Error> {
     Ok(Lock(file))
 }
 
-/// See [`super::running_after_crash`].
-pub(super) async fn running_after_crash(path: &str) -> anyhow::Result<u64> {
-    use sqlx::ConnectOptions;
+/// See [`super::held`].
+pub(super) async fn held(path: &str) -> anyhow::Result<Vec<Held>> {
     let path = canonical(Path::new(path))?;
     let lock = lock(&path)?;
     let mut connection = options(&path).connect().await?;
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM semel_queue WHERE state = 'running'")
-        .fetch_one(&mut connection)
-        .await?;
-    sqlx::Connection::close(connection).await?;
+    let rows: Vec<(String, i64, String)> = sqlx::query_as(HELD).fetch_all(&mut connection).await?;
+    connection.close().await?;
     drop(lock);
-    Ok(u64::try_from(count)?)
+    let attempt = |number| u32::try_from(number).unwrap_or(0);
+    Ok(rows.into_iter().map(|(message, number, host)| Held { message, attempt: attempt(number), host }).collect())
 }
 
 /// What a driver error means to the caller.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::system;
-use crate::store::{Depth, Recovered};
+use crate::store::{Depth, Known, Recovered};
 
 /// The outcome of an attempt whose commit was refused.
 const LOST_LEASE: &str = "lost-lease";
@@ -68,6 +68,7 @@ pub(crate) struct Metrics {
     backlog_refusals: Counter,
     attempts: Family<OfOutcome, Counter>,
     refused_commits: Family<OfFunction, Counter>,
+    unknown_commits: Family<OfOutcome, Counter>,
     recovered: Family<Went, Counter>,
     running: Family<OfFunction, Gauge>,
     claim: Histogram,
@@ -90,6 +91,7 @@ impl Metrics {
             backlog_refusals: Counter::default(),
             attempts: Family::default(),
             refused_commits: Family::default(),
+            unknown_commits: Family::default(),
             recovered: Family::default(),
             running: Family::default(),
             claim: Seconds.new_metric(),
@@ -134,6 +136,11 @@ impl Metrics {
             "refused_commits",
             "Commits that the fence refused: somebody else had taken the message over",
             self.refused_commits.clone(),
+        );
+        semel.register(
+            "commits_unknown",
+            "Commits whose answer was lost, by what the database said later",
+            self.unknown_commits.clone(),
         );
         semel.register(
             "recovered",
@@ -203,6 +210,17 @@ impl Metrics {
         if outcome == LOST_LEASE {
             self.refused_commits.get_or_create(&of(function)).inc();
         }
+    }
+
+    /// The database has said what became of a commit whose answer was lost. Returns the word for it.
+    pub(crate) fn resolved(&self, function: &str, known: Known) -> &'static str {
+        let outcome = match known {
+            Known::Committed => "done",
+            Known::RolledBack => "not-done",
+            Known::Fenced => "refused",
+        };
+        self.unknown_commits.get_or_create(&OfOutcome { function: function.to_owned(), outcome }).inc();
+        outcome
     }
 
     pub(super) fn over(&self, function: &str) {

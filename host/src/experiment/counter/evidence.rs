@@ -1,12 +1,12 @@
 //! What a run left behind, joined: messages as the database has them, starts as the witness saw them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::super::client::{Counts, Message};
 use super::super::witness::Witness;
 use super::progress::Sample;
 use super::verdict::Observed;
-use super::{Options, Sent};
+use super::{Faults, Lost, Options, Sent};
 
 /// Everything that a verdict and a report are made of.
 pub(super) struct Evidence {
@@ -16,12 +16,20 @@ pub(super) struct Evidence {
     pub(super) counts: Counts,
     pub(super) messages: Vec<Message>,
     pub(super) count: u64,
+    /// How the claims ended that were taken over from zombies, and how many of each.
+    pub(super) taken: BTreeMap<String, u64>,
+    pub(super) lost: Lost,
 }
 
 impl Evidence {
-    /// Kills after which rows were `running`.
-    pub(super) fn hits(&self) -> u64 {
-        number(self.sent.kills.iter().filter(|kill| kill.running > 0))
+    /// Faults that hit work.
+    pub(super) fn hits(&self) -> Faults {
+        self.sent.done.hits(self.lost.fired.all())
+    }
+
+    /// Claims taken over from zombies that ended so.
+    pub(super) fn taken_as(&self, outcome: &str) -> u64 {
+        self.taken.get(outcome).copied().unwrap_or(0)
     }
 
     /// Counted from the listing, message by message; the host's own totals are only for progress.
@@ -35,9 +43,10 @@ impl Evidence {
         Observed {
             contract: options.contract,
             requests: options.messages,
-            kills: self.sent.kills.len() as u64,
-            kills_wanted: options.kills,
+            kills: self.sent.done.kills.len() as u64,
+            wanted: options.faults,
             hits: self.hits(),
+            doubled: self.taken_as("completed"),
             accepted: accepted.len() as u64,
             lost: number(accepted.difference(&listed)),
             unasked: number(listed.difference(&accepted)),

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::super::Notify;
 use super::super::client::{Client, Counts};
 use super::super::report::grouped;
-use super::FUNCTION;
+use super::{FUNCTION, Faults};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const SAMPLES_PER_NOTICE: u64 = 10;
@@ -26,9 +26,11 @@ pub(super) struct Progress {
     began: Instant,
     requests: u64,
     asked: AtomicU64,
+    /// Requests that may be sent so far.
+    released: watch::Sender<u64>,
     accepted: AtomicU64,
-    kills: AtomicU64,
-    hits: AtomicU64,
+    /// Kills of hosts, and faults of each kind that hit work.
+    faults: watch::Sender<(u64, Faults)>,
     host: watch::Sender<Host>,
 }
 
@@ -58,25 +60,38 @@ impl Progress {
             began: Instant::now(),
             requests,
             asked: AtomicU64::new(0),
+            released: watch::Sender::default(),
             accepted: AtomicU64::new(0),
-            kills: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
+            faults: watch::Sender::default(),
             host: watch::Sender::default(),
         }
     }
 
-    /// The number of the next request to send, if there is one left.
-    pub(super) fn next_request(&self) -> Option<u64> {
-        Some(self.asked.fetch_add(1, Relaxed)).filter(|number| *number < self.requests)
+    /// The number of the next request, once it may be sent; nothing if there is none left.
+    pub(super) async fn next_request(&self) -> Option<u64> {
+        let number = Some(self.asked.fetch_add(1, Relaxed)).filter(|number| *number < self.requests)?;
+        let _ = self.released.subscribe().wait_for(|released| number < *released).await; // The sender is in `self`.
+        Some(number)
+    }
+
+    /// Lets all requests be sent but the last `kept`.
+    pub(super) fn keep_back(&self, kept: u64) {
+        let most = self.requests.saturating_sub(kept);
+        self.released.send_if_modified(|released| std::mem::replace(released, most.max(*released)) < most);
+    }
+
+    /// Lets `more` of the requests be sent that were kept back.
+    pub(super) fn release(&self, more: u64) {
+        self.released.send_modify(|released| *released = (*released + more).min(self.requests));
     }
 
     pub(super) fn note_accepted(&self) {
         self.accepted.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn note_kill(&self, hit: bool) {
-        self.kills.fetch_add(1, Relaxed);
-        self.hits.fetch_add(u64::from(hit), Relaxed);
+    /// All so far. What a host last said is old news now.
+    pub(super) fn note_faults(&self, kills: u64, hits: Faults) {
+        self.faults.send_replace((kills, hits));
         self.host.send_modify(|host| host.up = false);
     }
 
@@ -92,10 +107,6 @@ impl Progress {
         self.host.borrow().counts
     }
 
-    pub(super) fn hits(&self) -> u64 {
-        self.hits.load(Relaxed)
-    }
-
     pub(super) fn seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
@@ -108,6 +119,12 @@ impl Progress {
     pub(super) fn is_settled(&self) -> bool {
         let counts = self.counts();
         self.all_accepted() && counts.open() == 0 && counts.settled() >= self.requests
+    }
+
+    /// All that may be sent is settled, and more is kept back: nothing happens before that is released.
+    pub(super) fn is_starved(&self) -> bool {
+        let (released, counts) = (*self.released.borrow(), self.counts());
+        released < self.requests && counts.open() == 0 && counts.settled() >= released
     }
 
     /// Messages that are not settled yet, accepted or not.
@@ -140,10 +157,15 @@ impl Progress {
 
     fn line(&self) -> String {
         let (requests, accepted) = (grouped(self.requests), grouped(self.accepted.load(Relaxed)));
-        let (completed, kills) = (grouped(self.counts().completed), self.kills.load(Relaxed));
-        let (seconds, hits) = (self.seconds(), self.hits());
+        let (completed, seconds) = (grouped(self.counts().completed), self.seconds());
+        let (kills, Faults { kills: hits, database_kills, zombies, lost_commits }) = *self.faults.borrow();
+        let more = if database_kills + zombies + lost_commits > 0 {
+            format!("  database {database_kills}  zombies {zombies}  lost commits {lost_commits}")
+        } else {
+            String::new()
+        };
         format!(
-            "{seconds:>4.0} s  accepted {accepted} of {requests}  completed {completed}  kills {kills}, {hits} hit work"
+            "{seconds:>4.0} s  accepted {accepted} of {requests}  completed {completed}  kills {kills}, {hits} hit work{more}"
         )
     }
 }

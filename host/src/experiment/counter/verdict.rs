@@ -3,20 +3,24 @@
 //! Too few and too many are different failures with different causes (a lost message, a lost fence), so they are
 //! told apart. Nothing here is a matter of degree: one message too many among ten thousand is a broken promise.
 
+use std::fmt::Write as _;
+
 use super::super::report::grouped;
 use super::super::{Check, Verdict};
-use super::Contract;
+use super::{Contract, Faults};
 
-/// What was observed, in numbers. The first five say what was done, the rest what came of it.
+/// What was observed, in numbers. The first ones say what was done, the rest what came of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observed {
     pub(super) contract: Contract,
     pub(super) requests: u64,
     pub(super) kills: u64,
-    /// Kills that had to hit work.
-    pub(super) kills_wanted: u64,
-    /// Kills that did.
-    pub(super) hits: u64,
+    /// Faults that had to hit work.
+    pub(super) wanted: Faults,
+    /// Faults that did.
+    pub(super) hits: Faults,
+    /// Claims that a zombie completed although they had been taken over.
+    pub(super) doubled: u64,
     /// Different messages that the host has answered for.
     pub(super) accepted: u64,
     /// Of those, messages that the database does not have.
@@ -61,8 +65,8 @@ pub(super) fn judge(run: &Observed) -> Verdict {
         Check::equal("messages with more starts than attempts", 0, run.uncounted),
         Check::equal("messages with an attempt that started twice", 0, run.repeated),
         Check::equal("started messages that the database does not know", 0, run.strays),
-        fired(run),
     ]);
+    checks.extend(fired(run));
     Verdict::of(checks, shown)
 }
 
@@ -72,8 +76,7 @@ fn finish_once(run: &Observed, checks: &mut Vec<Check>) -> String {
         Check::equal("every message is completed", run.requests, run.completed),
         Check::equal("messages never started", 0, run.never_started),
     ]);
-    let (count, kills, hits) = (grouped(run.count), run.kills, run.hits);
-    format!("{count} requests, each counted exactly once; {hits} of {kills} kills hit running work")
+    format!("{} requests, each counted exactly once; {}", grouped(run.count), endured(run))
 }
 
 fn begin_once(run: &Observed, checks: &mut Vec<Check>) -> String {
@@ -87,9 +90,10 @@ fn begin_once(run: &Observed, checks: &mut Vec<Check>) -> String {
     ]);
     let (requests, count) = (grouped(run.requests), grouped(run.count));
     format!(
-        "{requests} requests, none started twice: {count} counted once, {} in doubt, {} dead; \
-         {} of {} kills hit running work",
-        run.in_doubt, run.dead, run.hits, run.kills,
+        "{requests} requests, none started twice: {count} counted once, {} in doubt, {} dead; {}",
+        run.in_doubt,
+        run.dead,
+        endured(run),
     )
 }
 
@@ -102,22 +106,55 @@ fn exact(claim: &str, expected: u64, count: u64) -> Check {
     Check::new(claim, count == expected, grouped(expected), found)
 }
 
-fn fired(run: &Observed) -> Check {
-    let enough = run.hits >= run.kills_wanted;
-    let found = if enough { run.hits.to_string() } else { format!("{}: the fault never fired often enough", run.hits) };
-    Check::new("kills that hit running work", enough, format!("{} or more", run.kills_wanted), found)
+/// A fault that was asked for and never hit shows nothing. Where zombies were asked for, none may have got through.
+fn fired(run: &Observed) -> Vec<Check> {
+    let (wanted, hits) = (&run.wanted, &run.hits);
+    let mut checks = vec![enough("kills that hit running work", wanted.kills, hits.kills)];
+    let more = [
+        ("kills of the database that hit running work", wanted.database_kills, hits.database_kills),
+        ("zombies whose work was taken over", wanted.zombies, hits.zombies),
+        ("commits that were lost on the way, or their answers", wanted.lost_commits, hits.lost_commits),
+    ];
+    checks.extend(
+        more.iter().filter(|(_, wanted, _)| *wanted > 0).map(|(claim, wanted, hits)| enough(claim, *wanted, *hits)),
+    );
+    if wanted.zombies > 0 {
+        checks.push(Check::equal("claims that a zombie completed after they were taken over", 0, run.doubled));
+    }
+    checks
+}
+
+fn enough(claim: &str, wanted: u64, hits: u64) -> Check {
+    let fired = hits >= wanted;
+    let found = if fired { hits.to_string() } else { format!("{hits}: the fault never fired often enough") };
+    Check::new(claim, fired, format!("{wanted} or more"), found)
+}
+
+/// What the run went through, in words.
+fn endured(run: &Observed) -> String {
+    let Faults { kills, database_kills, zombies, lost_commits } = run.hits;
+    let mut words = format!("{kills} of {} kills hit running work", run.kills);
+    if database_kills + zombies + lost_commits > 0 {
+        let _ = write!(
+            words,
+            ", and so did {database_kills} kills of the database, {zombies} zombies and {lost_commits} lost commits"
+        );
+    }
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HITS: Faults = Faults { kills: 20, database_kills: 5, zombies: 3, lost_commits: 11 };
     const FINISHED: Observed = Observed {
         contract: Contract::FinishOnce,
         requests: 10_000,
         kills: 23,
-        kills_wanted: 20,
-        hits: 20,
+        wanted: Faults { kills: 20, database_kills: 5, zombies: 3, lost_commits: 10 },
+        hits: HITS,
+        doubled: 0,
         accepted: 10_000,
         lost: 0,
         unasked: 0,
@@ -169,7 +206,26 @@ mod tests {
 
     #[test]
     fn a_run_without_its_fault_fails() {
-        check(&Observed { hits: 19, ..FINISHED }, "the fault never fired often enough");
+        for hits in [
+            Faults { kills: 19, ..HITS },
+            Faults { database_kills: 4, ..HITS },
+            Faults { zombies: 2, ..HITS },
+            Faults { lost_commits: 9, ..HITS },
+        ] {
+            check(&Observed { hits, ..FINISHED }, "the fault never fired often enough");
+        }
+    }
+
+    #[test]
+    fn a_run_is_not_asked_for_faults_that_nobody_wanted() {
+        let wanted = Faults { kills: 20, ..Faults::default() };
+        let verdict = judge(&Observed { wanted, hits: wanted, ..FINISHED });
+        assert!(verdict.passed && !verdict.checks.iter().any(|check| check.claim.contains("zombie")), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_zombie_that_got_through_fails() {
+        check(&Observed { doubled: 1, ..FINISHED }, "zombie completed");
     }
 
     #[test]

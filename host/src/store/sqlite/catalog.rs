@@ -92,6 +92,14 @@ impl Catalog for Sqlite {
         .await
     }
 
+    fn is_shared(&self) -> bool {
+        false // The file is locked by one host.
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
     async fn functions(&self) -> Result<Vec<FunctionRecord>, Error> {
         let rows = self.readers.fetch_all(FUNCTIONS).await.map_err(classify)?;
         rows.iter()

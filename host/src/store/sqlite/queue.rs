@@ -10,7 +10,7 @@ use super::session::{ACKNOWLEDGE, SqliteSession};
 use super::{Error, Sqlite, accept, classify, group};
 use crate::clock::{Timestamp, micros};
 use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
-use crate::store::{ClaimRequest, Commit, Enqueued, Failure, Key, Lane, LogRecord, Queue, Recovered, Session, Target};
+use crate::store::{ClaimRequest, Enqueued, Failure, Key, Known, Lane, LogRecord, Queue, Recovered, Session, Target};
 
 const PROMOTE: &str = include_str!("promote.sql");
 const CLAIM: &str = include_str!("claim.sql");
@@ -58,7 +58,7 @@ impl Queue for Sqlite {
         self.transaction(move |of| Box::pin(async move { begin(of, &claim).await })).await
     }
 
-    async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<i64>, Error> {
+    async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<(i64, i64)>, Error> {
         self.transaction(move |of| Box::pin(async move { heartbeat(of, &claims).await })).await
     }
 
@@ -77,7 +77,7 @@ impl Queue for Sqlite {
         self.transaction(move |of| Box::pin(async move { settle(of, &claim, &end, &usage).await })).await
     }
 
-    async fn resolve(&self, claim: &Claim) -> Result<Commit, Error> {
+    async fn resolve(&self, claim: &Claim) -> Result<Known, Error> {
         let (seq, fence) = (claim.seq, claim.fence);
         self.writer
             .run(move |connection| {
@@ -85,9 +85,9 @@ impl Queue for Sqlite {
                     let row =
                         sqlx::query(RESOLVE).bind(seq).fetch_optional(&mut connection.sql).await.map_err(classify)?;
                     Ok(match row.map(|row| (row.get::<String, _>(0), row.get::<i64, _>(1))) {
-                        Some((state, found)) if found == fence && state == "completed" => Commit::Committed,
-                        Some((state, found)) if found == fence && state == "running" => Commit::RolledBack,
-                        _ => Commit::Fenced,
+                        Some((state, found)) if found == fence && state == "completed" => Known::Committed,
+                        Some((state, found)) if found == fence && state == "running" => Known::RolledBack,
+                        _ => Known::Fenced,
                     })
                 })
             })
@@ -213,14 +213,14 @@ async fn begin(connection: &mut Connection, claim: &Claim) -> Result<bool, Error
     Ok(begin.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
 }
 
-async fn heartbeat(connection: &mut Connection, claims: &[Claim]) -> Result<Vec<i64>, Error> {
+async fn heartbeat(connection: &mut Connection, claims: &[Claim]) -> Result<Vec<(i64, i64)>, Error> {
     let now = connection.clock.now();
     let mut lost = Vec::new();
     for claim in claims {
         let until = now.plus(claim.lease);
         let beat = sqlx::query(HEARTBEAT).bind(claim.seq).bind(claim.fence).bind(claim.token.hash()).bind(until.0);
         if beat.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() != 1 {
-            lost.push(claim.seq);
+            lost.push((claim.seq, claim.fence));
         }
     }
     Ok(lost)

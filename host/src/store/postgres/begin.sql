@@ -1,0 +1,5 @@
+-- Marks a begin-once message as begun, once, by whoever holds it, and renews its lease: after a standstill of the host, or
+-- on a slow disk, it may be over already, and recovery on its way would take what has just begun for a doubt.
+UPDATE semel.queue SET begun_at = now, lease_until = now + $4
+FROM (SELECT semel.now() AS now) AS clock
+WHERE seq = $1 AND fence = $2 AND token_hash = $3 AND state = 'running' AND begun_at IS NULL

@@ -1,0 +1,1 @@
+DELETE FROM semel.keys WHERE function = '' AND key = 'check'

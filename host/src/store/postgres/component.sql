@@ -1,0 +1,1 @@
+SELECT bytes FROM semel.components WHERE digest = $1

@@ -1,0 +1,181 @@
+//! The engine's sessions, and what begins and ends on them.
+//!
+//! An operation runs in a task of its own, to its end, whoever still waits for it: a future of the driver that is dropped
+//! half-way leaves a session in a state that nobody knows. A session whose transaction was not surely ended is closed.
+//!
+//! The pool is our own: the driver's asks each session for a sign of life when it comes back, and waits for that without an
+//! end. On a dead line that takes its places away, one by one, for as long as the system believes in the line.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Error, classify};
+
+/// Sessions at once; the engine's operations are short.
+pub(super) const SESSIONS: usize = 8;
+/// How long an operation waits for a session.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long a session may take to give a sign of life, before it is used again.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// Between two tries to connect, at first and at most.
+const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
+/// Longer than any statement of the engine takes, which waits for a lock for five seconds; and than any transaction. Beyond it
+/// the connection is taken for dead.
+const STATEMENT: Duration = Duration::from_secs(10);
+const TRANSACTION: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub(super) struct Engine {
+    sessions: Arc<Sessions>,
+    /// Of the host: operations do not run where a guest computes that asks for one.
+    runtime: Handle,
+}
+
+/// What came of an operation, and whether its session is as it was before.
+type Done<T> = (Result<T, Error>, bool);
+
+impl Engine {
+    /// No session is opened yet. To be called in the host's runtime.
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        let room = Arc::new(Semaphore::new(SESSIONS));
+        let sessions = Arc::new(Sessions { options, idle: Mutex::default(), room });
+        Self { sessions, runtime: Handle::current() }
+    }
+
+    /// Runs one or a few statements that each commit by themselves.
+    pub(super) async fn run<T, F>(&self, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.run_if(|_| true, operation).await
+    }
+
+    /// The same, on a session that is closed afterwards unless what came out says that nothing is open on it.
+    pub(super) async fn run_if<T, F>(&self, clean: fn(&T) -> bool, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.held(STATEMENT, move |connection| {
+            Box::pin(async move {
+                let done = operation(connection).await;
+                let clean = done.as_ref().is_ok_and(clean);
+                Ok((done, clean))
+            })
+        })
+        .await
+    }
+
+    /// Runs an operation in a transaction of its own: committed if it is ok, else without a trace.
+    pub(super) async fn transaction<T, F>(&self, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.transaction_if(|_| true, operation).await
+    }
+
+    /// The same, committed only if what came out is to be kept.
+    pub(super) async fn transaction_if<T, F>(&self, keep: fn(&T) -> bool, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.held(TRANSACTION, move |connection| Box::pin(transaction(connection, keep, operation))).await
+    }
+
+    /// Begins what goes on to its end, whoever waits for it.
+    pub(super) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(work)
+    }
+
+    async fn held<T, F>(&self, longest: Duration, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<Done<T>, Error>> + Send + 'static,
+    {
+        let sessions = Arc::clone(&self.sessions);
+        let task = self.spawn(async move {
+            let (mut connection, _room) = sessions.take().await?;
+            let late = |_| Error::Unavailable("it does not answer".into());
+            let (done, clean) = timeout(longest, operation(&mut connection)).await.map_err(late)??;
+            if clean {
+                sessions.give(connection);
+            }
+            done
+        });
+        task.await.map_err(|e| Error::Broken(format!("an operation of the store failed: {e}")))?
+    }
+}
+
+/// Sessions, and those of them that wait for the next operation.
+struct Sessions {
+    options: PgConnectOptions,
+    idle: Mutex<Vec<PgConnection>>,
+    room: Arc<Semaphore>,
+}
+
+impl Sessions {
+    async fn take(&self) -> Result<(PgConnection, OwnedSemaphorePermit), Error> {
+        let taken = timeout(WAIT, async {
+            let room = Arc::clone(&self.room).acquire_owned().await;
+            let room = room.map_err(|_| Error::Unavailable("the store is closed".into()))?;
+            while let Some(mut connection) = self.pop() {
+                if matches!(timeout(SIGN_OF_LIFE, connection.ping()).await, Ok(Ok(()))) {
+                    return Ok((connection, room));
+                }
+            }
+            Ok((self.connect().await?, room))
+        });
+        taken.await.map_err(|_| Error::Unavailable("no session was to be had in time".into()))?
+    }
+
+    /// Tries again while the server is starting.
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        let [mut pause, longest] = AGAIN;
+        loop {
+            match self.options.connect().await {
+                Ok(connection) => return Ok(connection),
+                Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                Err(sqlx::Error::Database(error)) if error.is_transient_in_connect_phase() => {}
+                Err(error) => return Err(classify(error)),
+            }
+            tokio::time::sleep(pause).await;
+            pause = longest.min(pause * 2);
+        }
+    }
+
+    fn pop(&self) -> Option<PgConnection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn give(&self, connection: PgConnection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+/// What came of it, and whether the transaction is surely over. A COMMIT of a failed transaction says ok and undoes it:
+/// here the statement before it has succeeded.
+async fn transaction<T, F>(connection: &mut PgConnection, keep: fn(&T) -> bool, operation: F) -> Result<Done<T>, Error>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send,
+{
+    connection.execute("BEGIN").await.map_err(classify)?;
+    let done = operation(connection).await;
+    if matches!(&done, Ok(value) if keep(value)) {
+        connection.execute("COMMIT").await.map_err(classify)?;
+        return Ok((done, true));
+    }
+    let undone = connection.execute("ROLLBACK").await.is_ok();
+    Ok((done, undone))
+}

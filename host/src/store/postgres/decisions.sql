@@ -1,0 +1,2 @@
+-- What people decided about one message, oldest first.
+SELECT d.at, d.decision, d.detail FROM semel.messages m JOIN semel.decisions d ON d.seq = m.seq WHERE m.id = $1 ORDER BY d.id

@@ -1,0 +1,1 @@
+INSERT INTO semel.components (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING

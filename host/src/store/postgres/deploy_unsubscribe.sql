@@ -1,0 +1,1 @@
+DELETE FROM semel.subscriptions WHERE function = $1

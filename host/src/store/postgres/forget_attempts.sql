@@ -1,0 +1,1 @@
+DELETE FROM semel.attempts WHERE seq = ANY ($1)

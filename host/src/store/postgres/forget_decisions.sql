@@ -1,0 +1,1 @@
+DELETE FROM semel.decisions WHERE seq = ANY ($1)

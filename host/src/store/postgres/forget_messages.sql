@@ -1,0 +1,1 @@
+DELETE FROM semel.messages WHERE seq = ANY ($1)

@@ -1,0 +1,112 @@
+//! Sessions for guests: a few per app, each of that app's login (`access.rs`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::access::Access;
+use super::connection::Engine;
+use super::{Error, classify, errors};
+use crate::store::Login;
+
+const VERSION_APP: &str = include_str!("version_app.sql");
+
+/// Guests' sessions of this host at once.
+pub(super) const SESSIONS: usize = 32;
+/// Texts whose plan a session keeps; only within one transaction.
+const STATEMENTS: usize = 64;
+/// How long a new session may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Whose session a guest has.
+#[derive(Debug, Clone)]
+pub(super) struct App {
+    pub(super) name: String,
+    /// None: the engine's.
+    login: Option<Login>,
+}
+
+pub(super) struct Guests {
+    options: PgConnectOptions,
+    access: Arc<Access>,
+    idle: Mutex<HashMap<String, Vec<PgConnection>>>,
+    apps: Mutex<HashMap<(String, i64), App>>,
+    room: Arc<Semaphore>,
+}
+
+impl Guests {
+    pub(super) fn new(options: PgConnectOptions, access: Arc<Access>) -> Self {
+        let room = Arc::new(Semaphore::new(SESSIONS));
+        Self { options, access, idle: Mutex::default(), apps: Mutex::default(), room }
+    }
+
+    /// Whose login runs a version.
+    pub(super) async fn app(&self, engine: &Engine, function: &str, version: i64) -> Result<App, Error> {
+        let key = (function.to_owned(), version);
+        if let Some(app) = self.apps.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(app.clone());
+        }
+        let name = function.to_owned();
+        let find = engine.run(move |connection| {
+            Box::pin(async move {
+                let find = sqlx::query(VERSION_APP).bind(name).bind(version);
+                find.fetch_optional(connection).await.map_err(classify)
+            })
+        });
+        let row = find.await?.ok_or_else(|| Error::Broken(format!("version {version} of {function} is not there")))?;
+        let name: String = row.get(0);
+        let app = App { login: self.access.login(&name, row.get(1))?, name };
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(key, app.clone());
+        Ok(app)
+    }
+
+    /// A session of an app, as new.
+    pub(super) async fn take(&self, engine: &Engine, app: &App) -> Result<(PgConnection, OwnedSemaphorePermit), Error> {
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.map_err(|_| Error::Unavailable("the store is closed".into()))?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&app.name).and_then(Vec::pop);
+        if let Some(mut connection) = idle
+            && matches!(tokio::time::timeout(Duration::from_secs(2), connection.ping()).await, Ok(Ok(())))
+        {
+            return Ok((connection, room));
+        }
+        let connection = match self.connect(&app.name, app.login.as_ref()).await {
+            Err(Error::Refused(why)) => {
+                // Its password may be another one: of a database of before, or because a function of the app changed it.
+                tracing::warn!(app = app.name, why, "the app's login is refused; it is made anew");
+                self.access.prepare(engine, &app.name).await?;
+                self.connect(&app.name, app.login.as_ref()).await?
+            }
+            done => done?,
+        };
+        Ok((connection, room))
+    }
+
+    /// A session of an app's own, for a login or else for the engine's.
+    pub(super) async fn connect(&self, app: &str, login: Option<&Login>) -> Result<PgConnection, Error> {
+        // No log of what guests say: it is theirs, and they could fill it.
+        let mut options = self.options.clone().disable_statement_logging();
+        options = options.statement_cache_capacity(STATEMENTS).options([("search_path", format!("\"{app}\""))]);
+        if let Some(login) = login {
+            options = options.username(&login.name).password(&login.password);
+        }
+        let late = |_| Error::Unavailable("a session takes too long to open".into());
+        tokio::time::timeout(CONNECT, options.connect()).await.map_err(late)?.map_err(errors::at_login)
+    }
+
+    /// Takes a session back after its transaction has ended; one that cannot be made as new is closed.
+    pub(super) async fn give(&self, app: String, mut connection: PgConnection) {
+        // The driver's own statements go first: DISCARD takes them away under it.
+        let clean = async {
+            connection.clear_cached_statements().await?;
+            connection.execute("DISCARD ALL").await.map(drop)
+        };
+        if matches!(tokio::time::timeout(Duration::from_secs(5), clean).await, Ok(Ok(()))) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).entry(app).or_default().push(connection);
+        }
+    }
+}

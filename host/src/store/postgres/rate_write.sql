@@ -1,0 +1,1 @@
+UPDATE semel.functions SET rate_at = $2 WHERE name = $1

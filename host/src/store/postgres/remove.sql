@@ -1,0 +1,1 @@
+UPDATE semel.functions SET removed = true, paused = false WHERE name = $1 AND NOT removed

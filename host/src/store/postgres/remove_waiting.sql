@@ -1,0 +1,2 @@
+-- How many messages wait for a function.
+SELECT COUNT(*) FROM semel.queue WHERE function = $1 AND state = 'available'

@@ -1,0 +1,1 @@
+UPDATE semel.store SET schema = $1 WHERE id = 1

@@ -1,0 +1,222 @@
+//! Decisions of people about messages, and what is cleared away in time. Each operation is one transaction.
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+use super::group::Groups;
+use super::{Error, Postgres, classify, number};
+use crate::clock::micros;
+use crate::message::State;
+use crate::store::{Decided, Retention, Steering};
+
+const STANDING: &str = include_str!("standing.sql");
+const DECIDE: &str = include_str!("decide.sql");
+const REDRIVE: &str = include_str!("redrive.sql");
+const REDRIVE_FIND: &str = include_str!("redrive_find.sql");
+const RESOLVE_DOUBT: &str = include_str!("resolve_doubt.sql");
+const CANCEL: &str = include_str!("cancel.sql");
+const SWEEP_FIND: &str = include_str!("sweep_find.sql");
+const SWEEP_BURY: &str = include_str!("sweep_bury.sql");
+const FORGET_FIND: &str = include_str!("forget_find.sql");
+const FORGET_HISTORY: &str = include_str!("forget_history.sql");
+const FORGET_OUTLIVED: &str = include_str!("forget_outlived.sql");
+const FORGET_KEYS: &str = include_str!("forget_keys.sql");
+const FORGET_ACTIVE_KEYS: &str = include_str!("forget_active_keys.sql");
+/// What goes with a message, itself last.
+const FORGET_MESSAGES: [&str; 3] =
+    [include_str!("forget_attempts.sql"), include_str!("forget_decisions.sql"), include_str!("forget_messages.sql")];
+
+#[async_trait]
+impl Steering for Postgres {
+    async fn redrive(&self, id: &str) -> Result<Decided, Error> {
+        let id = id.to_owned();
+        let decided = self.engine.transaction(move |of| Box::pin(async move { redrive(of, &id).await })).await?;
+        self.wake.all();
+        Ok(decided)
+    }
+
+    async fn redrive_some(&self, function: &str, state: State, after: i64, limit: u32) -> Result<Vec<i64>, Error> {
+        let function = function.to_owned();
+        let redrive = self
+            .engine
+            .transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, after, limit).await }));
+        let redriven = redrive.await?;
+        self.wake.all();
+        Ok(redriven)
+    }
+
+    async fn resolve_doubt(&self, id: &str, end: State) -> Result<Decided, Error> {
+        let id = id.to_owned();
+        self.engine.transaction(move |of| Box::pin(async move { resolve_doubt(of, &id, end).await })).await
+    }
+
+    async fn cancel(&self, id: &str) -> Result<Decided, Error> {
+        let id = id.to_owned();
+        self.engine.transaction(move |of| Box::pin(async move { cancel(of, &id).await })).await
+    }
+
+    async fn sweep(&self, limit: u32) -> Result<u64, Error> {
+        self.engine.transaction(move |of| Box::pin(sweep(of, limit))).await
+    }
+
+    async fn forget(&self, keep: Retention, limit: u32) -> Result<u64, Error> {
+        let mut forgotten = 0;
+        for (state, span) in
+            [(State::Completed, keep.completed), (State::Dead, keep.dead), (State::Cancelled, keep.cancelled)]
+        {
+            let found = self.engine.run(move |connection| {
+                Box::pin(async move {
+                    let find =
+                        sqlx::query_scalar(FORGET_FIND).bind(state.as_str()).bind(micros(span)).bind(number(limit));
+                    find.fetch_all(connection).await.map_err(classify)
+                })
+            });
+            let found: Vec<i64> = found.await?;
+            if !found.is_empty() {
+                let forget = self.engine.transaction(move |of| Box::pin(forget(of, found, state)));
+                forgotten += forget.await?;
+            }
+        }
+        let keys = self.engine.run(move |connection| {
+            Box::pin(
+                async move { sqlx::query(FORGET_KEYS).bind(number(limit)).execute(connection).await.map_err(classify) },
+            )
+        });
+        Ok(forgotten + keys.await?.rows_affected())
+    }
+}
+
+/// Where a message stands.
+struct Standing {
+    seq: i64,
+    state: State,
+    function: String,
+    group: Option<String>,
+    deployed: bool,
+}
+
+async fn standing(connection: &mut PgConnection, id: &str) -> Result<Option<Standing>, Error> {
+    let row = sqlx::query(STANDING).bind(id).fetch_optional(connection).await.map_err(classify)?;
+    row.map(|row| {
+        let state = row.get::<Option<&str>, _>(1).and_then(State::parse);
+        let state = state.ok_or_else(|| Error::Broken("a message in no known state".into()))?;
+        Ok(Standing { seq: row.get(0), state, function: row.get(2), group: row.get(3), deployed: row.get(4) })
+    })
+    .transpose()
+}
+
+async fn decide(connection: &mut PgConnection, seq: i64, decision: &str, detail: String) -> Result<(), Error> {
+    let decide = sqlx::query(DECIDE).bind(seq).bind(decision).bind(detail);
+    decide.execute(connection).await.map(drop).map_err(classify)
+}
+
+async fn redrive(connection: &mut PgConnection, id: &str) -> Result<Decided, Error> {
+    let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
+    if !matches!(at.state, State::Dead | State::InDoubt | State::Cancelled) {
+        return Ok(Decided::Refused(at.state));
+    }
+    if !at.deployed {
+        return Ok(Decided::NoFunction);
+    }
+    let back = back_to_queue(connection, &Groups::one(&at.function, at.group.as_deref()), &[at.seq]).await?;
+    if back.is_empty() { elsewhere(connection, id).await } else { Ok(Decided::Done) }
+}
+
+/// Somebody else was faster: where it stands now.
+async fn elsewhere(connection: &mut PgConnection, id: &str) -> Result<Decided, Error> {
+    Ok(match standing(connection, id).await? {
+        None => Decided::NoMessage,
+        Some(at) if !at.deployed => Decided::NoFunction,
+        Some(at) => Decided::Refused(at.state),
+    })
+}
+
+async fn redrive_some(
+    connection: &mut PgConnection,
+    function: &str,
+    state: State,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<i64>, Error> {
+    let find = sqlx::query(REDRIVE_FIND).bind(function).bind(state.as_str()).bind(after).bind(number(limit));
+    let found = find.fetch_all(&mut *connection).await.map_err(classify)?;
+    let mut groups = Groups::default();
+    found.iter().for_each(|row| groups.add(function, row.get(1)));
+    let seqs: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
+    if seqs.is_empty() {
+        return Ok(seqs);
+    }
+    back_to_queue(connection, &groups, &seqs).await?;
+    Ok(seqs) // All that were looked at, so that whoever goes on after them meets none twice.
+}
+
+/// Returns what came back; not what somebody else was faster with.
+async fn back_to_queue(connection: &mut PgConnection, groups: &Groups, seqs: &[i64]) -> Result<Vec<i64>, Error> {
+    groups.lock(connection).await?;
+    let redrive = sqlx::query(REDRIVE).bind(seqs).fetch_all(&mut *connection).await.map_err(classify)?;
+    groups.order(connection).await?;
+    let mut back = Vec::with_capacity(redrive.len());
+    for row in &redrive {
+        let seq = row.get(0);
+        decide(connection, seq, "redriven", format!("was {}", row.get::<&str, _>(1))).await?;
+        back.push(seq);
+    }
+    Ok(back)
+}
+
+async fn resolve_doubt(connection: &mut PgConnection, id: &str, end: State) -> Result<Decided, Error> {
+    let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
+    if at.state != State::InDoubt {
+        return Ok(Decided::Refused(at.state));
+    }
+    let resolve = sqlx::query(RESOLVE_DOUBT).bind(at.seq).bind(end.as_str());
+    if resolve.execute(&mut *connection).await.map_err(classify)?.rows_affected() == 0 {
+        return elsewhere(connection, id).await;
+    }
+    decide(connection, at.seq, "resolved", format!("was in-doubt, is {}", end.as_str())).await?;
+    Ok(Decided::Done)
+}
+
+async fn cancel(connection: &mut PgConnection, id: &str) -> Result<Decided, Error> {
+    let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
+    if at.state.is_final() {
+        return Ok(Decided::Refused(at.state));
+    }
+    let groups = Groups::one(&at.function, at.group.as_deref());
+    groups.lock(connection).await?;
+    let cancel = sqlx::query_scalar(CANCEL).bind(at.seq).fetch_optional(&mut *connection);
+    let Some(was): Option<String> = cancel.await.map_err(classify)? else {
+        return elsewhere(connection, id).await;
+    };
+    groups.order(connection).await?;
+    decide(connection, at.seq, "cancelled", format!("was {was}")).await?;
+    Ok(Decided::Done)
+}
+
+async fn sweep(connection: &mut PgConnection, limit: u32) -> Result<u64, Error> {
+    let find = sqlx::query(SWEEP_FIND).bind(number(limit));
+    let found = find.fetch_all(&mut *connection).await.map_err(classify)?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let mut groups = Groups::default();
+    found.iter().for_each(|row| groups.add(row.get(1), row.get(2)));
+    groups.lock(connection).await?;
+    let seqs: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
+    let buried = sqlx::query(SWEEP_BURY).bind(seqs).execute(&mut *connection).await.map_err(classify)?;
+    groups.order(connection).await?;
+    Ok(buried.rows_affected())
+}
+
+async fn forget(connection: &mut PgConnection, found: Vec<i64>, state: State) -> Result<u64, Error> {
+    let history = sqlx::query_scalar(FORGET_HISTORY).bind(found).bind(state.as_str());
+    let gone: Vec<i64> = history.fetch_all(&mut *connection).await.map_err(classify)?;
+    sqlx::query(FORGET_ACTIVE_KEYS).bind(&gone).execute(&mut *connection).await.map_err(classify)?;
+    let outlived = sqlx::query(FORGET_OUTLIVED).bind(&gone).bind(state.as_str());
+    outlived.execute(&mut *connection).await.map_err(classify)?;
+    for statement in FORGET_MESSAGES {
+        sqlx::query(statement).bind(&gone).execute(&mut *connection).await.map_err(classify)?;
+    }
+    Ok(gone.len() as u64)
+}

@@ -1,0 +1,2 @@
+-- Whom an event fans out to.
+SELECT function FROM semel.subscriptions WHERE topic = $1 ORDER BY function

@@ -1,0 +1,2 @@
+-- Whom a message for one function is for: its backlog limit, if it is deployed.
+SELECT backlog FROM semel.functions WHERE name = $1 AND NOT removed
