@@ -32,14 +32,19 @@ test: ## everything that CI runs
 torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, both contracts, 10,000 misbehaving runs, and both fuzzers
 	$(BIN) experiment counter --messages 10000 --kills 40
 	$(BIN) experiment counter --messages 10000 --kills 40 --contract begin-once --out target/experiments/counter-begin-once
+	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --out target/experiments/counter-shared
+	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --messages 3000 --contract begin-once --out target/experiments/counter-shared-begin-once
 	$(BIN) experiment failures --messages 10000
 	ROLLS=100 cargo test --locked -p semel --test it -- rolling
+	SEMEL_HISTORIES=500 cargo test --locked -p semel --test it -- histories
+	LOST_COMMITS=30 BLACK_HOLE=60 DATABASE_KILLS=50 cargo test --locked -p semel --test it -- lost_commits outages
 
 fuzz-http: guests ## 20,000 requests that the OpenAPI document allows, or does not: no 5xx, nothing undocumented
 	@.ci/fuzz-http $(BIN)
 
 fuzz-sql: setup ## a million statements against the walls around guest SQL; SEMEL_FUZZ_SEED chooses which
 	SEMEL_FUZZ_STATEMENTS=$${SEMEL_FUZZ_STATEMENTS:-1000000} cargo test --locked -p semel --lib no_statement_gets_out
+	SEMEL_FUZZ_STATEMENTS_POSTGRES=$${SEMEL_FUZZ_STATEMENTS_POSTGRES:-100000} cargo test --locked -p semel --test it -- no_statement_gets_out_of_postgres
 
 walls: ## take each wall out in turn: the test that names it must fail
 	@.ci/walls

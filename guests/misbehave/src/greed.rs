@@ -9,7 +9,7 @@ use super::{log, outgoing, retry};
 
 const MILLION: usize = 1_000_000;
 /// 27,000 million rows to look at.
-pub(crate) const SLOW_SQL: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000) \
+pub(crate) const SLOW_SQL: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
                                    SELECT count(*) FROM n a, n b, n c WHERE a.i + b.i > c.i";
 
 /// Opens cursors and forgets them, so that the host keeps what it keeps for each.

@@ -4,15 +4,20 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
-use crate::harness::{self, Semel, functions};
+use crate::harness::{self, On, Semel, functions, on_every_store};
 use crate::steering::MESSAGE;
+
+on_every_store!(
+    a_message_is_sent_and_answered,
+    what_cannot_be_done_is_said_on_standard_error_with_exit_code_1,
+    listings_are_tables_for_people_and_json_for_scripts
+);
 
 /// A port on which nobody listens.
 const NOBODY: &str = "http://127.0.0.1:1";
 
-#[tokio::test]
-async fn a_message_is_sent_and_answered() {
-    let semel = Semel::start(&["counter", "misbehave", "receipts"]).await;
+async fn a_message_is_sent_and_answered(on: On) {
+    let semel = Semel::start_on(on, &["counter", "misbehave", "receipts"]).await;
     let waited = semel.cli(&["send", "counter", "visits", "--wait", "30s"]).await;
     assert_eq!(waited.ok(), "{\"counter\":\"visits\",\"count\":1}\n");
 
@@ -38,13 +43,12 @@ async fn a_message_is_sent_and_answered() {
         (&message["state"], &message["priority"], &message["group"]),
         (&json!("available"), &json!(-7), &json!("g"))
     );
-    let headers: String = semel.in_file("SELECT headers FROM semel_messages ORDER BY seq DESC LIMIT 1").await;
+    let headers: String = semel.in_store("SELECT headers FROM semel_messages ORDER BY seq DESC LIMIT 1").await;
     assert!(headers.contains(r#"["x-own","kept"]"#), "{headers}");
 }
 
-#[tokio::test]
-async fn what_cannot_be_done_is_said_on_standard_error_with_exit_code_1() {
-    let semel = Semel::start(&["misbehave"]).await;
+async fn what_cannot_be_done_is_said_on_standard_error_with_exit_code_1(on: On) {
+    let semel = Semel::start_on(on, &["misbehave"]).await;
     let server = semel.url();
     let slow = semel
         .cli(&["send", "misbehave", r#"{"do": "sleep-loop", "millis": 1}"#, "--delay", "1h", "--wait", "1s"])
@@ -115,9 +119,8 @@ async fn wrong_usage_ends_with_exit_code_2() {
     }
 }
 
-#[tokio::test]
-async fn listings_are_tables_for_people_and_json_for_scripts() {
-    let semel = Semel::start(&["counter", "misbehave"]).await;
+async fn listings_are_tables_for_people_and_json_for_scripts(on: On) {
+    let semel = Semel::start_on(on, &["counter", "misbehave"]).await;
     let good = semel.call("counter", "visits").await.id();
     let bad = semel.call("misbehave", r#"{"do": "write-then-trap"}"#).await.id();
 
@@ -251,7 +254,8 @@ async fn help_version_and_completions_need_nothing() {
         harness::run(folder.path(), &arguments, &[], "").await
     };
     let help = semel("--help").await;
-    let commands = "serve build deploy inspect functions send messages trace doctor experiment bench completions";
+    let commands =
+        "serve build deploy inspect functions send messages trace doctor migrate experiment bench completions";
     for command in commands.split(' ') {
         assert!(help.ok().contains(command), "{command} is not in {}", help.stdout);
         let own = semel(&format!("{command} --help")).await;

@@ -1,49 +1,11 @@
-//! Every way out of guest SQL that is known, tried by a guest in a real host.
-//!
-//! Each vector is one message to `sqlshell`: a row is written, then the attack, then another row, and errors are
-//! swallowed. All the while a second connection reads the file: at no time are there rows without the acknowledgement
-//! that belongs to them. No answer and no reason of a refusal holds anything of the engine's tables.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+//! Every way out of guest SQL on SQLite that is known, tried by a guest in a real host (`prison.rs`).
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Row as _};
-use tokio::task::JoinHandle;
+use serde_json::json;
 
-use crate::harness::{Semel, built};
-
-/// How the run of a vector must end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The statement was not let through.
-    Forbidden,
-    /// The transaction could not be saved.
-    Doomed,
-    /// The database refused the statement, and that failed the run.
-    Failed,
-    /// The deadline ended it.
-    TimedOut,
-    /// It did no harm: the run completed.
-    Completed,
-}
-
-use End::{Completed, Doomed, Failed, Forbidden, TimedOut};
-
-impl End {
-    fn outcome(self) -> &'static str {
-        match self {
-            Forbidden => "sql-forbidden",
-            Doomed => "doomed",
-            Failed => "failed",
-            TimedOut => "timed-out",
-            Completed => "completed",
-        }
-    }
-}
+use crate::harness::Start;
+use crate::prison::End::{Completed, Doomed, Failed, Forbidden, TimedOut};
+use crate::prison::Prison;
 
 /// What the vectors need: a table whose conflicts end the transaction, one that counts, one that depends, one with an
 /// engine's column name.
@@ -53,90 +15,9 @@ const TABLES: &str = "
     CREATE TABLE counting (id INTEGER PRIMARY KEY AUTOINCREMENT, secret BLOB, key TEXT, name TEXT);
     CREATE TABLE depending (id INTEGER REFERENCES ending ON DELETE CASCADE);";
 
-/// A host with `sqlshell`, the engine's secrets, and somebody who looks on from outside.
-struct Prison {
-    semel: Semel,
-    secrets: Vec<String>,
-    done: Arc<AtomicBool>,
-    watch: Option<JoinHandle<u32>>,
-}
-
-impl Prison {
-    async fn start() -> Self {
-        let semel = Semel::start(&[]).await;
-        let once = |function: crate::harness::Function| function.with("max_attempts = 2", "max_attempts = 1");
-        semel.deploy(once(built("sqlshell")).migration("0002_tables.sql", TABLES)).await;
-        let hasty = once(built("sqlshell")).with(r#"timeout = "5s""#, r#"timeout = "300ms""#);
-        semel.deploy(hasty.named("hasty").with("name = \"sqlshell\"", "name = \"hasty\"")).await;
-        let other = json!({ "statements": [{ "sql": "SELECT 'body-of-another'" }] }).to_string();
-        let id = semel.post("/fn/hasty", other).key("key-of-another").wait(60).send().await.id();
-        let secret: String = semel.in_file("SELECT lower(hex(secret)) FROM semel_store").await;
-        let secrets = vec![secret, id, "body-of-another".into(), "key-of-another".into(), "CREATE TABLE semel_".into()];
-        let done = Arc::new(AtomicBool::new(false));
-        let file = SqliteConnectOptions::new().filename(semel.folder().join("test.db")).read_only(true);
-        let watch = Some(tokio::spawn(look(file, Arc::clone(&done))));
-        Self { semel, secrets, done, watch }
-    }
-
-    /// Runs the statements between two that write a row, and checks how that ends. Returns what was said.
-    async fn run(&self, function: &str, name: &str, statements: &[Value], end: End) -> String {
-        let row = json!({ "sql": "INSERT INTO scratch (value) VALUES (NULL)" });
-        let script = [std::slice::from_ref(&row), statements, std::slice::from_ref(&row)].concat();
-        let body = json!({ "statements": script, "swallow": true }).to_string();
-        let answer = self.semel.call(function, &body).await;
-        let id = answer.id();
-        let outcomes = self.semel.outcomes(&id).await;
-        assert_eq!(outcomes, [end.outcome()], "{name}: {statements:?}: {}", answer.text());
-        let reason = self.semel.message(&id).await["last_error"].take();
-        let told = format!("{} {reason}", answer.text());
-        for secret in &self.secrets {
-            let found = told.to_lowercase().contains(&secret.to_lowercase());
-            assert!(!found, "{name}: {statements:?}: {secret} in {told}");
-        }
-        told
-    }
-
-    /// One statement each.
-    async fn each(&self, name: &str, end: End, statements: &[&str]) {
-        for sql in statements {
-            self.run("sqlshell", name, &[json!({ "sql": sql })], end).await;
-        }
-    }
-
-    /// What was seen from outside.
-    async fn end(mut self) {
-        self.done.store(true, Ordering::SeqCst);
-        let watch = self.watch.take().expect("a watch");
-        let looks = watch.await.expect("nothing visible without its acknowledgement");
-        assert!(looks > 3, "the second connection looked only {looks} times");
-    }
-}
-
-impl Drop for Prison {
-    fn drop(&mut self) {
-        assert!(self.watch.is_none() || std::thread::panicking(), "nobody asked what was seen from outside");
-    }
-}
-
-/// In one snapshot: two rows for each completed message of the functions, but for the one that writes none.
-async fn look(file: SqliteConnectOptions, done: Arc<AtomicBool>) -> u32 {
-    const LOOK: &str =
-        "SELECT (SELECT count(*) FROM scratch), (SELECT count(*) FROM semel_history WHERE state = 'completed')";
-    let mut file = file.connect().await.expect("the file");
-    let mut looks = 0;
-    while !done.load(Ordering::SeqCst) {
-        let row = sqlx::query(LOOK).fetch_one(&mut file).await.expect("a look");
-        let (rows, completed): (i64, i64) = (row.get(0), row.get(1));
-        assert_eq!(rows, 2 * (completed - 1), "rows are visible without their acknowledgement");
-        looks += 1;
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    looks
-}
-
 #[tokio::test]
 async fn transaction_control_and_second_statements_are_forbidden() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let control = ["COMMIT", "END", "ROLLBACK", "BEGIN", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s", "/**/ COMMIT"];
     prison.each("transaction control", Forbidden, &control).await;
     let second =
@@ -153,7 +34,7 @@ async fn transaction_control_and_second_statements_are_forbidden() {
 /// No authorizer is asked about these. What the guest sends afterwards would be committed by itself.
 #[tokio::test]
 async fn conflicts_that_end_the_transaction_end_the_run() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let write = json!({ "sql": "INSERT INTO scratch (id) VALUES (1000)" });
     for sql in [
         "INSERT OR ROLLBACK INTO scratch (id) SELECT max(id) FROM scratch",
@@ -171,7 +52,7 @@ async fn conflicts_that_end_the_transaction_end_the_run() {
 
 #[tokio::test]
 async fn tables_of_the_engine_are_forbidden_however_they_are_named() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let using_and_natural = [
         "WITH c(secret) AS (SELECT x'00') SELECT count(*) FROM c JOIN semel_store USING (secret)",
         "WITH c(key) AS (SELECT 'key-of-another') SELECT count(*) FROM c NATURAL JOIN semel_keys",
@@ -216,7 +97,7 @@ async fn tables_of_the_engine_are_forbidden_however_they_are_named() {
 
 #[tokio::test]
 async fn what_is_no_plain_statement_is_forbidden() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let files_and_settings = [
         "ATTACH 'other.db' AS other",
         "DETACH main",
@@ -261,7 +142,7 @@ async fn what_is_no_plain_statement_is_forbidden() {
 /// Deadlines hold inside of statements, and whoever comes next finds a working database at once.
 #[tokio::test]
 async fn endless_statements_end_at_their_deadline() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT";
     let many = (0..60).map(|_| "(SELECT 1 UNION SELECT 2)").collect::<Vec<_>>().join(", ");
     let doubled: String = (1..60).fold("WITH t0(x) AS (SELECT 1)".into(), |text, number| {
@@ -290,7 +171,7 @@ async fn endless_statements_end_at_their_deadline() {
 /// Nothing interrupts a function. With SQLite's own, each of these would hold the database for minutes.
 #[tokio::test]
 async fn slow_functions_are_bounded() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let (text, half) = ("printf('%.*c', 1300000, 'a')", "printf('%.*c', 650000, 'a') || 'b'");
     let set = "replace(printf('%.*c', 650000, 'x'), 'x', 'b') || 'a'";
     let paths = vec!["'$[600000]'"; 126].join(", ");
@@ -324,7 +205,7 @@ async fn slow_functions_are_bounded() {
 /// The memory of SQLite is bounded; who asks for more loses the run, and the host goes on.
 #[tokio::test]
 async fn memory_is_bounded() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let numbers =
         |count: u32| format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})");
     // Indented to 900 MB in one instruction.
@@ -347,7 +228,7 @@ async fn memory_is_bounded() {
 /// What an app needs is not in the walls' way.
 #[tokio::test]
 async fn plain_statements_complete() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     prison.each("plain", Completed, &[
             "INSERT INTO counting (name) VALUES ('a'), ('b') RETURNING id",
             "INSERT INTO counting (name) SELECT name FROM counting",
@@ -373,7 +254,7 @@ async fn plain_statements_complete() {
 /// Reads first and writes then, many at once: the lock is taken when the transaction begins, so nobody is turned away.
 #[tokio::test]
 async fn a_transaction_that_reads_first_may_write() {
-    let prison = Prison::start().await;
+    let prison = Prison::start(Start::default(), TABLES).await;
     let statements =
         [json!({ "sql": "SELECT count(*) FROM scratch" }), json!({ "sql": "SELECT count(*) FROM counting" })];
     join_all((0..20).map(|_| prison.run("sqlshell", "read, then write", &statements, Completed))).await;

@@ -2,10 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Function, Semel, built};
+use crate::harness::{Answer, Function, On, Semel, built, on_every_store};
 
+on_every_store!(
+    a_redriven_message_has_all_its_attempts_again,
+    many_are_redriven_by_function_and_state,
+    a_doubt_is_resolved_by_a_person_and_by_nobody_else,
+    what_waits_can_be_cancelled,
+    what_runs_can_be_cancelled_and_leaves_nothing
+);
+
+/// `misbehave` that may take its time, but not so long that nobody can wait for the end of its lease.
 fn slow() -> Function {
-    built("misbehave").with(r#"timeout = "1s""#, "timeout = \"20s\"\nlease = \"30s\"")
+    slower("6s", "8s")
+}
+
+fn slower(timeout: &str, lease: &str) -> Function {
+    built("misbehave").with(r#"timeout = "1s""#, &format!("timeout = \"{timeout}\"\nlease = \"{lease}\""))
 }
 
 async fn decide(semel: &Semel, id: &str, what: &str, body: &str) -> Answer {
@@ -24,13 +37,14 @@ fn decided(what: &str, detail: &str) -> (String, String) {
     (what.into(), detail.into())
 }
 
-#[tokio::test]
-async fn a_redriven_message_has_all_its_attempts_again() {
-    let semel = Semel::start(&["misbehave"]).await;
+async fn a_redriven_message_has_all_its_attempts_again(on: On) {
+    let semel = Semel::start_on(on, &["misbehave"]).await;
     let id = semel.call("misbehave", r#"{"do": "error"}"#).await.id();
     assert_eq!(semel.outcomes(&id).await, ["failed"; 2]);
+    semel.post("/v1/functions/misbehave/pause", "").send().await.ok(); // Nobody is faster than the answer.
     let message = decide(&semel, &id, "redrive", "").await.ok();
     assert_eq!((&message["attempt"], &message["max_attempts"]), (&json!(2), &json!(4)));
+    semel.post("/v1/functions/misbehave/resume", "").send().await.ok();
     let message = semel.until_settled(&id).await;
     assert_eq!(
         (&message["state"], &message["attempt"], &message["max_attempts"]),
@@ -43,9 +57,8 @@ async fn a_redriven_message_has_all_its_attempts_again() {
     assert!(shown.ok().contains("redriven by a person; it was dead"), "{}", shown.stdout);
 }
 
-#[tokio::test]
-async fn many_are_redriven_by_function_and_state() {
-    let semel = Semel::start(&["misbehave", "counter"]).await;
+async fn many_are_redriven_by_function_and_state(on: On) {
+    let semel = Semel::start_on(on, &["misbehave", "counter"]).await;
     for _ in 0..5 {
         semel.call("misbehave", r#"{"do": "reject"}"#).await.problem(422);
     }
@@ -74,20 +87,21 @@ async fn many_are_redriven_by_function_and_state() {
     assert_eq!((mixed.code, mixed.stdout.trim()), (1, "0 redriven"));
 }
 
-#[tokio::test]
-async fn a_doubt_is_resolved_by_a_person_and_by_nobody_else() {
-    let mut semel = Semel::start(&[]).await;
-    semel.deploy(slow().contract("begin-once")).await;
+async fn a_doubt_is_resolved_by_a_person_and_by_nobody_else(on: On) {
+    let mut semel = Semel::start_on(on, &[]).await;
+    semel.deploy(slower("20s", "22s").contract("begin-once")).await; // None ends before the host does.
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let id = semel.send("misbehave", r#"{"do": "sleep-loop", "millis": 15000}"#).await;
-        semel.until_started(&id, 1).await;
-        ids.push(id);
+        ids.push(semel.send("misbehave", r#"{"do": "sleep-loop", "millis": 30000}"#).await);
+    }
+    for id in &ids {
+        semel.until_started(id, 1).await;
     }
     semel.kill().await;
     semel.restart().await;
     for id in &ids {
-        assert_eq!(semel.until_settled(id).await["state"], "in-doubt");
+        let message = semel.until_settled(id).await;
+        assert_eq!(message["state"], "in-doubt", "{message}");
     }
     let done = semel.cli(&["resolve", &ids[0], "--as", "completed"]).await;
     assert_eq!(done.ok().trim(), format!("{} is completed", ids[0]));
@@ -101,13 +115,12 @@ async fn a_doubt_is_resolved_by_a_person_and_by_nobody_else() {
     // A person may also say: once more.
     semel.deploy(built("misbehave").accept_weaker()).await;
     decide(&semel, &ids[2], "redrive", "").await.ok();
-    assert_eq!(semel.until_settled(&ids[2]).await["last_error"]["kind"], "timed-out", "15 s in a timeout of 1 s");
+    assert_eq!(semel.until_settled(&ids[2]).await["last_error"]["kind"], "timed-out", "30 s in a timeout of 1 s");
     assert_eq!(decisions(&semel, &ids[2]).await, [decided("redriven", "was in-doubt")]);
 }
 
-#[tokio::test]
-async fn what_waits_can_be_cancelled() {
-    let semel = Semel::start(&["counter"]).await;
+async fn what_waits_can_be_cancelled(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     let id = semel.post("/fn/counter", "a").header("semel-delay", "1h").send().await.id();
     assert_eq!(semel.cli(&["cancel", &id]).await.ok().trim(), format!("{id} is cancelled"));
     assert_eq!(semel.message(&id).await["state"], "cancelled");
@@ -119,11 +132,10 @@ async fn what_waits_can_be_cancelled() {
     assert_eq!(semel.until_settled(&id).await["state"], "completed");
 }
 
-#[tokio::test]
-async fn what_runs_can_be_cancelled_and_leaves_nothing() {
-    let semel = Semel::start(&["counter"]).await;
+async fn what_runs_can_be_cancelled_and_leaves_nothing(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     semel.deploy(slow()).await;
-    for order in [r#"{"do": "sleep-loop", "millis": 18000}"#, r#"{"do": "loop"}"#] {
+    for order in [r#"{"do": "sleep-loop", "millis": 60000}"#, r#"{"do": "loop"}"#] {
         let id = semel.send("misbehave", order).await;
         semel.until_started(&id, 1).await;
         let waits = semel.post(&format!("/fn/misbehave?{}", id.len()), order).send().await.id(); // Behind it, or beside it.

@@ -2,7 +2,18 @@
 
 use serde_json::json;
 
-use crate::harness::{Function, Semel, built};
+use crate::harness::{Function, On, Semel, built, on_every_store};
+
+on_every_store!(
+    what_is_no_component_is_refused_by_its_name,
+    what_it_may_not_import_is_named,
+    a_manifest_that_is_not_right_is_refused_with_its_line_and_key,
+    a_route_belongs_to_one_function,
+    a_migration_is_applied_once,
+    the_same_deploy_is_the_same_version_also_after_a_restart,
+    another_contract_needs_a_word_of_the_deployer,
+    an_upload_that_is_none_is_refused
+);
 
 /// A component that imports one interface, empty, and exports nothing: written out byte by byte, so that it can name
 /// anything. (component-model, Binary.md: preamble, section 7 with one instance type, section 10 with one import)
@@ -21,8 +32,8 @@ fn importing(name: &str) -> Vec<u8> {
 struct Serving(Semel);
 
 impl Serving {
-    async fn start() -> Self {
-        Self(Semel::start(&["counter"]).await)
+    async fn start(on: On) -> Self {
+        Self(Semel::start_on(on, &["counter"]).await)
     }
 
     /// That a deploy is refused with 422 for a reason that names all of `clues`.
@@ -40,17 +51,24 @@ impl Serving {
         assert_eq!(functions["functions"].as_array().expect("functions").len(), 1);
         assert_eq!(functions["functions"][0]["version"], 1);
         assert_eq!(semel.call("counter", "visits").await.ok()["count"], 1);
-        assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_components").await, 1);
-        assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_versions").await, 1);
-        assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_app_migrations").await, 1);
-        let app = "SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name NOT LIKE 'semel%' AND tbl_name NOT LIKE 'sqlite%'";
-        assert_eq!(semel.in_file::<i64>(app).await, 2, "the table of counters and the index of its key");
+        assert_eq!(semel.in_store::<i64>("SELECT COUNT(*) FROM semel_components").await, 1);
+        assert_eq!(semel.in_store::<i64>("SELECT COUNT(*) FROM semel_versions").await, 1);
+        assert_eq!(semel.in_store::<i64>("SELECT COUNT(*) FROM semel_app_migrations").await, 1);
+        let app = match semel.on {
+            On::Sqlite => {
+                "SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name NOT LIKE 'semel%' AND tbl_name NOT LIKE 'sqlite%'"
+            }
+            On::Postgres => {
+                "SELECT COUNT(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+                 WHERE relkind IN ('r', 'i') AND nspname !~ '^(semel|pg_|information_schema)'"
+            }
+        };
+        assert_eq!(semel.in_store::<i64>(app).await, 2, "the table of counters and the index of its key");
     }
 }
 
-#[tokio::test]
-async fn what_is_no_component_is_refused_by_its_name() {
-    let serving = Serving::start().await;
+async fn what_is_no_component_is_refused_by_its_name(on: On) {
+    let serving = Serving::start(on).await;
     let whole = built("counter").bytes().to_vec();
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;
@@ -75,9 +93,8 @@ async fn what_is_no_component_is_refused_by_its_name() {
     serving.serves_unchanged().await;
 }
 
-#[tokio::test]
-async fn what_it_may_not_import_is_named() {
-    let serving = Serving::start().await;
+async fn what_it_may_not_import_is_named(on: On) {
+    let serving = Serving::start(on).await;
     for import in [
         "wasi:http/outgoing-handler@0.2.12",
         "wasi:cli/environment@0.2.0",
@@ -96,9 +113,8 @@ async fn what_it_may_not_import_is_named() {
     serving.serves_unchanged().await;
 }
 
-#[tokio::test]
-async fn a_manifest_that_is_not_right_is_refused_with_its_line_and_key() {
-    let serving = Serving::start().await;
+async fn a_manifest_that_is_not_right_is_refused_with_its_line_and_key(on: On) {
+    let serving = Serving::start(on).await;
     let line = "timeout = \"2s\"";
     for (to, clues) in [
         ("timeuot = \"2s\"", ["line 9", "timeuot"]),
@@ -133,9 +149,8 @@ async fn a_manifest_that_is_not_right_is_refused_with_its_line_and_key() {
     serving.serves_unchanged().await;
 }
 
-#[tokio::test]
-async fn a_route_belongs_to_one_function() {
-    let serving = Serving::start().await;
+async fn a_route_belongs_to_one_function(on: On) {
+    let serving = Serving::start(on).await;
     let with_route = |path: &str| {
         let trigger = format!("[trigger]\nhttp = [{{ path = \"{path}\" }}]\n\n[limits]");
         built("misbehave").with("[limits]", &trigger)
@@ -156,9 +171,10 @@ async fn a_route_belongs_to_one_function() {
     serving.serves_unchanged().await;
 }
 
+/// What SQLite keeps apps from doing; on Postgres the app's own login has no such rights.
 #[tokio::test]
 async fn a_migration_may_make_tables_and_nothing_else() {
-    let serving = Serving::start().await;
+    let serving = Serving::start(On::Sqlite).await;
     for (sql, clue) in [
         ("CREATE TRIGGER t AFTER INSERT ON counters BEGIN DELETE FROM counters; END", "triggers"),
         ("CREATE VIEW v AS SELECT * FROM counters", "views"),
@@ -192,9 +208,8 @@ async fn a_migration_may_make_tables_and_nothing_else() {
     serving.serves_unchanged().await;
 }
 
-#[tokio::test]
-async fn a_migration_is_applied_once() {
-    let semel = Semel::start(&["counter"]).await;
+async fn a_migration_is_applied_once(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     semel.call("counter", "visits").await.ok();
     let sql = "ALTER TABLE counters ADD COLUMN note TEXT;\nCREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);\n\
                CREATE INDEX notes_text ON notes (text);\nUPDATE counters SET note = 'migrated';";
@@ -203,7 +218,7 @@ async fn a_migration_is_applied_once() {
     assert_eq!(semel.deploy(next).await["version"], 1);
     assert_eq!(semel.call("counter", "visits").await.ok()["count"], 2);
     assert_eq!(semel.sql("SELECT id, n, note FROM counters").await, json!([["visits", 2, "migrated"]]));
-    assert_eq!(semel.in_file::<i64>("SELECT COUNT(*) FROM semel_app_migrations WHERE function = 'counter'").await, 2);
+    assert_eq!(semel.in_store::<i64>("SELECT COUNT(*) FROM semel_app_migrations WHERE function = 'counter'").await, 2);
 }
 
 /// All functions of a file see the same tables, so two apps in one would see each other's.
@@ -216,9 +231,8 @@ async fn a_file_holds_one_app() {
     assert_eq!(semel.call("counter", "still").await.status, 200);
 }
 
-#[tokio::test]
-async fn the_same_deploy_is_the_same_version_also_after_a_restart() {
-    let mut semel = Semel::start(&["counter"]).await;
+async fn the_same_deploy_is_the_same_version_also_after_a_restart(on: On) {
+    let mut semel = Semel::start_on(on, &["counter"]).await;
     let first = semel.get("/v1/functions").await.ok()["functions"][0].take();
     let mut again = semel.deploy(built("counter")).await;
     assert_eq!(again.as_object_mut().and_then(|document| document.remove("warnings")), Some(json!([])));
@@ -235,9 +249,8 @@ async fn the_same_deploy_is_the_same_version_also_after_a_restart() {
     assert_eq!(semel.call("counter", "visits").await.ok()["count"], 2, "compiled again from the database");
 }
 
-#[tokio::test]
-async fn another_contract_needs_a_word_of_the_deployer() {
-    let semel = Semel::start(&["counter"]).await;
+async fn another_contract_needs_a_word_of_the_deployer(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     let weaker = built("counter").contract("begin-once");
     let reason = semel.try_deploy(weaker.clone()).await.problem(422);
     assert!(reason.contains("--accept-weaker-guarantee"), "{reason}");
@@ -250,9 +263,8 @@ async fn another_contract_needs_a_word_of_the_deployer() {
     assert_eq!((&message["version"], &message["contract"]), (&json!(2), &json!("begin-once")));
 }
 
-#[tokio::test]
-async fn an_upload_that_is_none_is_refused() {
-    let semel = Semel::start(&[]).await;
+async fn an_upload_that_is_none_is_refused(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     let put = || semel.request(reqwest::Method::PUT, "/v1/functions/counter");
     assert!(put().send().await.problem(400).contains("multipart"));
     let form = |parts: &[(&str, &str)]| {

@@ -1,40 +1,143 @@
 //! The experiments, smaller than `make demo` and `make torture` run them, against real processes and real SIGKILLs.
 
-use semel::experiment::counter::{self, Options};
-use semel::experiment::failures;
-use semel::message::Contract;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use semel::experiment::counter::{self, Faults, Options};
+use semel::experiment::{Quantity, Report, failures};
+use semel::message::Contract;
+use sqlx::Executor as _;
+
+use crate::cluster::Cluster;
 use crate::harness::functions;
 
-async fn killed_counter(contract: Contract, messages: u64) {
+const ALL_FAULTS: Faults = Faults { kills: 2, database_kills: 1, zombies: 1, lost_commits: 3 };
+
+/// Runs it with the database and the faults of `options`; what stands there beside them is the same for all.
+async fn run(options: Options) -> Report {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let seed = rand::random::<u32>().into();
-    eprintln!("seed {seed}");
-    let options = Options {
+    eprintln!("seed {}", options.seed);
+    let options = Options { out: folder.path().to_owned(), ..options };
+    counter::run(&options, &|line| eprintln!("{line}")).await.expect("an experiment")
+}
+
+fn options(messages: u64, contract: Contract) -> Options {
+    Options {
         program: Some(env!("CARGO_BIN_EXE_semel").into()),
         database: None,
-        seed,
-        out: folder.path().to_owned(),
+        seed: rand::random::<u32>().into(),
+        out: PathBuf::new(),
         messages,
-        kills: Options::kills_for(messages),
+        hosts: 1,
+        faults: Faults::for_run(messages, None),
         functions: functions(),
         contract,
         clients: 8,
-    };
-    let report = counter::run(&options, &|line| eprintln!("{line}")).await.expect("an experiment");
+    }
+}
+
+fn said(report: &Report) -> String {
     let mut said = Vec::new();
     report.print(&mut said).expect("a report");
-    assert!(report.verdict.passed, "{}", String::from_utf8_lossy(&said));
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What the report says under a name.
+#[track_caller]
+fn figure(report: &Report, name: &str) -> u64 {
+    let figure = report.figures.iter().find(|figure| figure.name == name);
+    match figure.unwrap_or_else(|| panic!("no figure is called {name}:\n{}", said(report))).value {
+        Quantity::Count(count) => count,
+        Quantity::Measure(_) => panic!("{name} is not a count"),
+    }
+}
+
+async fn killed_counter(contract: Contract, messages: u64, kills: u64) {
+    let faults = Faults { kills, ..Faults::default() };
+    let report = run(Options { faults, ..options(messages, contract) }).await;
+    assert!(report.verdict.passed, "{}", said(&report));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_count_is_exact_however_often_the_host_is_killed() {
-    killed_counter(Contract::FinishOnce, 2_000).await;
+    killed_counter(Contract::FinishOnce, 600, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_begin_once_message_is_never_started_twice() {
-    killed_counter(Contract::BeginOnce, 1_500).await;
+    killed_counter(Contract::BeginOnce, 500, 3).await;
+}
+
+async fn harmed_counter(contract: Contract, messages: u64, faults: Faults) {
+    let cluster = Cluster::start(&[]);
+    let database = Some(cluster.database().await);
+    let report = run(Options { database, hosts: 2, faults, ..options(messages, contract) }).await;
+    let said = said(&report);
+    assert!(report.verdict.passed, "{said}");
+    assert!(figure(&report, "kills that hit running work") >= faults.kills, "{said}");
+    if faults.database_kills > 0 {
+        assert!(figure(&report, "kills of the database that hit running work") >= faults.database_kills, "{said}");
+    }
+    assert!(figure(&report, "zombies' claims taken over") >= 1, "{said}");
+    let lost = ["commits cut off before the server", "answers cut off after the commit", "commits in a black hole"];
+    assert!(lost.map(|name| figure(&report, name)).iter().sum::<u64>() >= faults.lost_commits, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_count_is_exact_whatever_happens_to_hosts_database_and_network() {
+    harmed_counter(Contract::FinishOnce, 240, ALL_FAULTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_begin_once_message_is_never_started_twice_whatever_happens() {
+    let faults = Faults { kills: 1, database_kills: 0, zombies: 1, lost_commits: 2 };
+    harmed_counter(Contract::BeginOnce, 100, faults).await;
+}
+
+/// A database that counts every tenth message twice, and a fault that nobody has time for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_verdict_is_a_failure_when_the_count_is_wrong_or_a_fault_did_not_fire() {
+    let cluster = Cluster::start(&["fsync=off"]);
+    let url = cluster.database().await;
+    let name = url.rsplit('/').next().expect("a database").to_owned();
+    let cheat = async {
+        let mut superuser = cluster.superuser(&name).await;
+        let cheat = "CREATE FUNCTION public.cheat() RETURNS trigger LANGUAGE plpgsql AS
+                         $$ BEGIN NEW.n := NEW.n + (NEW.n % 10 = 0)::int; RETURN NEW; END $$;
+                     DO $$ BEGIN
+                         EXECUTE (SELECT format('CREATE TRIGGER cheat BEFORE UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION \
+                             public.cheat()', oid::regclass) FROM pg_class WHERE relname = 'counters');
+                     END $$";
+        while superuser.execute(cheat).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let faults = Faults { kills: 1000, ..Faults::default() };
+    let options = Options { database: Some(url.clone()), hosts: 2, faults, ..options(10, Contract::FinishOnce) };
+    let (report, ()) = tokio::join!(run(options), cheat);
+    let said = said(&report);
+    assert!(
+        !report.verdict.passed && said.contains("overshoot") && said.contains("never fired often enough"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_be_killed_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let refused = |database: Option<&str>, hosts, faults| {
+        let (database, out) = (database.map(str::to_owned), folder.path().to_owned());
+        let options = Options { database, hosts, faults, out, ..options(10, Contract::FinishOnce) };
+        async move { format!("{:#}", counter::run(&options, &|_| {}).await.expect_err("refused")) }
+    };
+    let elsewhere = "postgres://semel:secret@192.0.2.1/semel";
+    let error = refused(Some(elsewhere), 2, ALL_FAULTS).await;
+    assert!(error.contains("--database-kills 0") && error.contains("another machine"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+    let error = refused(None, 2, Faults::default()).await;
+    assert!(error.contains("--database with the URL of a server"), "{error}");
+    let error = refused(Some(elsewhere), 1, ALL_FAULTS).await;
+    assert!(error.contains("--hosts 2"), "{error}");
 }
 
 /// Outcomes and counts are exact. What is measured is for a run that is long enough to tell: `make torture`.

@@ -20,11 +20,11 @@ use crate::harness::{self, Done, Function, Semel, Start, built, until};
 const LEASE: Duration = Duration::from_millis(1500);
 
 /// With the shortest lease that there is room for.
-fn brisk(function: Function, timeout: &str) -> Function {
+pub(crate) fn brisk(function: Function, timeout: &str) -> Function {
     function.with(&format!("timeout = \"{timeout}\""), "timeout = \"300ms\"\nlease = \"1500ms\"")
 }
 
-fn sleep(millis: u64) -> String {
+pub(crate) fn sleep(millis: u64) -> String {
     json!({ "do": "sleep-loop", "millis": millis }).to_string()
 }
 

@@ -5,7 +5,16 @@ use std::time::Duration;
 use semel::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Function, Semel, built, until};
+use crate::harness::{Function, On, Semel, built, on_every_store, until};
+
+on_every_store!(
+    messages_of_a_group_run_one_after_another_in_order,
+    a_group_keeps_its_order_through_redrive_cancel_kill_and_a_change_of_mind,
+    no_more_run_at_once_than_concurrency_says,
+    starts_keep_to_the_rate,
+    who_is_urgent_goes_first,
+    a_full_backlog_is_a_429_and_no_row
+);
 
 fn with_flow(function: &str, flow: &str) -> Function {
     built(function).with("[limits]", &format!("[flow]\n{flow}\n\n[limits]"))
@@ -60,9 +69,8 @@ async fn groups(semel: &Semel) -> Vec<Vec<String>> {
     groups
 }
 
-#[tokio::test]
-async fn messages_of_a_group_run_one_after_another_in_order() {
-    let semel = Semel::start(&[]).await;
+async fn messages_of_a_group_run_one_after_another_in_order(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(with_flow("misbehave", r#"group = "serial""#)).await;
     for group in groups(&semel).await {
         assert!(in_order(&semel, &group).await, "{group:?}");
@@ -77,11 +85,10 @@ async fn messages_of_a_group_run_one_after_another_in_order() {
     assert!(overtaken, "the test cannot tell order from chance");
 }
 
-#[tokio::test]
-async fn a_group_keeps_its_order_through_redrive_cancel_kill_and_a_change_of_mind() {
-    let mut semel = Semel::start(&[]).await;
+async fn a_group_keeps_its_order_through_redrive_cancel_kill_and_a_change_of_mind(on: On) {
+    let mut semel = Semel::start_on(on, &[]).await;
     let serial =
-        with_flow("misbehave", r#"group = "serial""#).with(r#"timeout = "1s""#, "timeout = \"20s\"\nlease = \"30s\"");
+        with_flow("misbehave", r#"group = "serial""#).with(r#"timeout = "1s""#, "timeout = \"6s\"\nlease = \"8s\"");
     semel.deploy(serial.clone()).await;
     let write = r#"{"do": "write"}"#;
     let first = send_in(&semel, "g", r#"{"do": "reject"}"#).await;
@@ -122,20 +129,19 @@ async fn a_group_keeps_its_order_through_redrive_cancel_kill_and_a_change_of_min
     let head = send_in(&semel, "g", r#"{"do": "sleep-loop", "millis": 3000}"#).await;
     semel.until_started(&head, 1).await;
     let free = send_in(&semel, "h", r#"{"do": "sleep-loop", "millis": 1000}"#).await;
-    let blocked: i64 = semel.in_file("SELECT COUNT(*) FROM semel_queue WHERE blocked = 1").await;
+    let blocked: i64 = semel.in_store("SELECT COUNT(*) FROM semel_queue WHERE blocked").await;
     assert_eq!(blocked, 0, "another group waits for nobody");
     let behind = send_in(&semel, "g", write).await;
     semel.deploy(built("misbehave")).await;
-    let blocked: i64 = semel.in_file("SELECT COUNT(*) FROM semel_queue WHERE blocked = 1").await;
+    let blocked: i64 = semel.in_store("SELECT COUNT(*) FROM semel_queue WHERE blocked").await;
     assert_eq!(blocked, 0, "nobody asks for order");
     for id in [&head, &free, &behind] {
         assert_eq!(semel.until_settled(id).await["state"], "completed");
     }
 }
 
-#[tokio::test]
-async fn no_more_run_at_once_than_concurrency_says() {
-    let semel = Semel::start(&[]).await;
+async fn no_more_run_at_once_than_concurrency_says(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     for (most, overlap) in [(1, false), (2, true)] {
         semel.deploy(with_flow("misbehave", &format!("concurrency = {most}"))).await;
         let mut ids = Vec::new();
@@ -154,9 +160,8 @@ async fn no_more_run_at_once_than_concurrency_says() {
     }
 }
 
-#[tokio::test]
-async fn starts_keep_to_the_rate() {
-    let semel = Semel::start(&[]).await;
+async fn starts_keep_to_the_rate(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(with_flow("misbehave", r#"rate = "4/s""#)).await;
     let mut ids = Vec::new();
     for _ in 0..7 {
@@ -173,9 +178,8 @@ async fn starts_keep_to_the_rate() {
     assert!(span >= Duration::from_millis(1250), "seven starts in {span:?}");
 }
 
-#[tokio::test]
-async fn who_is_urgent_goes_first() {
-    let semel = Semel::start(&[]).await;
+async fn who_is_urgent_goes_first(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(with_flow("misbehave", "concurrency = 1")).await;
     steer(&semel, "misbehave", "pause").await;
     let mut ids = Vec::new();
@@ -187,14 +191,14 @@ async fn who_is_urgent_goes_first() {
     for id in &ids {
         semel.until_settled(id).await;
     }
-    let ran = semel.sql("SELECT message_id FROM misbehaviour ORDER BY rowid").await;
+    let place = if on == On::Sqlite { "rowid" } else { "ctid" };
+    let ran = semel.sql(&format!("SELECT message_id FROM misbehaviour ORDER BY {place}")).await;
     let expected: Vec<Value> = [2, 4, 0, 3, 1].iter().map(|place: &usize| json!([ids[*place]])).collect();
     assert_eq!(ran, json!(expected));
 }
 
-#[tokio::test]
-async fn a_full_backlog_is_a_429_and_no_row() {
-    let semel = Semel::start(&[]).await;
+async fn a_full_backlog_is_a_429_and_no_row(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(with_flow("counter", "backlog = 3")).await;
     steer(&semel, "counter", "pause").await;
     let first = semel.post("/fn/counter", "a").key("first").send().await;
@@ -207,7 +211,7 @@ async fn a_full_backlog_is_a_429_and_no_row() {
     let again = semel.post("/fn/counter", "a").key("first").send().await;
     assert_eq!((again.status, again.id()), (202, first.id()), "what was accepted stays accepted");
     steer(&semel, "counter", "resume").await;
-    until("room", async || (semel.count("counter", "available").await == 0).then_some(())).await;
+    until("room", async || (semel.count("counter", "completed").await == 3).then_some(())).await;
     let later = semel.post("/fn/counter", "a").key("fourth").wait(30).send().await;
     assert_eq!(later.ok()["count"], 4, "the refused one did not use up its key");
 }

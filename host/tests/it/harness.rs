@@ -4,6 +4,7 @@
 //! does not see: the witness file, to which the host writes each start of a guest, and the database file, read beside
 //! the host. Waiting is polling; its bound is generous and only fails a test.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,34 +21,85 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::OnceCell;
 
+use crate::cluster::Cluster;
+
 /// What is not there after this long never will be.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
+/// On which database a test runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum On {
+    #[default]
+    Sqlite,
+    Postgres,
+}
+
+impl On {
+    /// The URL of a fresh database: a file in the folder, or one of the shared server's.
+    pub(crate) async fn fresh(self, folder: &Path) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite://{}", folder.join("test.db").display()),
+            Self::Postgres => Cluster::shared().database().await,
+        }
+    }
+}
+
+/// Makes of each test that takes an [`On`] one for each database.
+macro_rules! on_every_store {
+    ($($test:ident),+ $(,)?) => { $(
+        mod $test {
+            #[tokio::test]
+            async fn sqlite() {
+                super::$test($crate::harness::On::Sqlite).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                super::$test($crate::harness::On::Postgres).await;
+            }
+        }
+    )+ };
+}
+pub(crate) use on_every_store;
+
 /// A running host, and all that belongs to it.
 pub(crate) struct Semel {
+    pub(crate) on: On,
     host: HostProcess,
     http: reqwest::Client,
     reader: OnceCell<()>,
     panics: bool,
+    /// Of all hosts on its database.
+    witness: PathBuf,
     folder: tempfile::TempDir,
 }
 
 /// How a host is started, where that matters.
 #[derive(Default)]
 pub(crate) struct Start<'a> {
+    pub(crate) on: On,
     /// Environment variables. Whatever it is started through has `PLACE`, the folder of its files, beside them.
     pub(crate) variables: &'a [(&'a str, &'a str)],
     /// Words before its command line, see [`HostOptions::through`].
     pub(crate) through: Vec<String>,
     /// The database's folder in that of its files.
     pub(crate) disk: &'a str,
+    /// A database that is there already, instead of a fresh one.
+    pub(crate) database: Option<&'a str>,
+    /// Where it listens, if it does not see the addresses of this process.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Semel {
     /// A host with these functions, as `make guests` laid them out.
     pub(crate) async fn start(functions: &[&str]) -> Self {
         Self::start_with(&[], functions).await
+    }
+
+    /// The same on a database of that kind.
+    pub(crate) async fn start_on(on: On, functions: &[&str]) -> Self {
+        Self::start_as(Start { on, ..Start::default() }, functions).await
     }
 
     /// A host with environment variables.
@@ -58,21 +110,49 @@ impl Semel {
     /// A host that is started in some other way.
     pub(crate) async fn start_as(start: Start<'_>, functions: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = format!("sqlite://{}", folder.path().join(start.disk).join("test.db").display());
-        let mut options = HostOptions::new(database, folder.path()).expect("options");
-        options.program = PathBuf::from(PROGRAM);
-        options.through = start.through;
-        options = options.variable("SEMEL_WITNESS", folder.path().join("witness.txt")).variable("PLACE", folder.path());
-        for (name, value) in start.variables {
-            options = options.variable(*name, *value);
-        }
-        let host = HostProcess::start(options).await.expect("a host");
-        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
-        let semel = Self { host, http, reader: OnceCell::new(), panics: false, folder };
+        let database = match start.database {
+            Some(database) => database.to_owned(),
+            None => start.on.fresh(&folder.path().join(start.disk)).await,
+        };
+        let witness = folder.path().join("witness.txt");
+        let semel = Self::over(start, database, witness, folder).await;
         for name in functions {
             semel.deploy(built(name)).await;
         }
         semel
+    }
+
+    /// One more host on the same database. What it starts is seen by both.
+    pub(crate) async fn beside(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let start = Start { on: self.on, ..Start::default() };
+        Self::over(start, self.database().to_owned(), self.witness.clone(), folder).await
+    }
+
+    async fn over(start: Start<'_>, database: String, witness: PathBuf, folder: tempfile::TempDir) -> Self {
+        let mut options = HostOptions::new(database, folder.path()).expect("options");
+        options.program = PathBuf::from(PROGRAM);
+        options.through = start.through;
+        options.address = start.address;
+        options = options.variable("SEMEL_WITNESS", &witness).variable("PLACE", folder.path());
+        for (name, value) in start.variables {
+            options = options.variable(*name, *value);
+        }
+        let mut headers = HeaderMap::new();
+        if start.address.is_some() {
+            // Others can reach it, so it asks for a token.
+            let token = "a token of the tests, which is long enough".replace(' ', "-");
+            std::fs::write(folder.path().join("token"), &token).expect("a token");
+            options = options.variable("SEMEL_TOKEN_FILE", folder.path().join("token"));
+            headers.insert("authorization", format!("Bearer {token}").parse().expect("a header value"));
+        }
+        let host = HostProcess::start(options).await.expect("a host");
+        // The host closes a connection on which nothing comes: nobody may use one again at that very moment.
+        let idle = Duration::from_secs(3);
+        let http =
+            reqwest::Client::builder().no_proxy().pool_idle_timeout(idle).timeout(PATIENCE).default_headers(headers);
+        let http = http.build().expect("an HTTP client");
+        Self { on: start.on, host, http, reader: OnceCell::new(), panics: false, witness, folder }
     }
 
     /// SIGKILL, and the process is gone.
@@ -234,7 +314,7 @@ impl Semel {
 
     /// The attempts at a message whose guest began to run, from the witness file.
     pub(crate) fn starts(&self, id: &str) -> Vec<u32> {
-        let witness = std::fs::read_to_string(self.folder().join("witness.txt")).unwrap_or_default();
+        let witness = std::fs::read_to_string(&self.witness).unwrap_or_default();
         let starts = witness.lines().filter_map(|line| line.split_once(' '));
         starts.filter(|(message, _)| *message == id).map(|(_, attempt)| attempt.parse().expect("a number")).collect()
     }
@@ -248,6 +328,23 @@ impl Semel {
         self.reader.get_or_init(async || drop(self.deploy(built("sqlshell")).await)).await;
         let answer = self.call("sqlshell", &json!({ "statements": [{ "sql": sql }] }).to_string()).await;
         answer.ok()["results"][0]["rows"].take()
+    }
+
+    /// One value from the database, read beside the host (or after it), the engine's tables included: `semel_queue` is
+    /// `semel.queue` on Postgres.
+    pub(crate) async fn in_store<T>(&self, sql: &str) -> T
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        if self.on == On::Sqlite {
+            return self.in_file(sql).await;
+        }
+        let mut session = sqlx::PgConnection::connect(self.database()).await.expect("a session");
+        let sql = sql.replace("semel_", "semel.");
+        let value = sqlx::query_scalar(AssertSqlSafe(sql.as_str())).fetch_one(&mut session).await.expect(&sql);
+        session.close().await.expect("an end");
+        value
     }
 
     /// One value from the database file, read beside the host (or after it), the engine's tables included.
@@ -381,7 +478,18 @@ impl Answer {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let document = self.json();
         assert_eq!(document["status"], status);
-        for inside in ["sqlite", "SQLite", "SELECT", "INSERT", "semel_", "panicked", &self.secret] {
+        for inside in [
+            "sqlite",
+            "SQLite",
+            "postgres",
+            "Postgres",
+            "127.0.0.1:",
+            "SELECT",
+            "INSERT",
+            "semel_",
+            "panicked",
+            &self.secret,
+        ] {
             assert!(!self.text().contains(inside), "{inside} in {}", self.text());
         }
         document["detail"].as_str().expect("a detail").to_owned()
@@ -426,6 +534,11 @@ impl Function {
     /// Under another name, in an app whose tables are there already.
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.upload.migrations.clear();
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// Under another name, with its migrations.
+    pub(crate) fn renamed(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
 

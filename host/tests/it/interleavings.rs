@@ -8,7 +8,16 @@ use semel::message::{Claim, Event, State, Usage};
 use semel::store::{Decided, Deployment, Enqueued, Failure, Lane, Target};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::harness::{On, on_every_store};
 use crate::store::{Bench, deployment, lane};
+
+on_every_store!(
+    a_removal_that_is_broken_off_leaves_no_group_behind,
+    order_that_is_asked_for_late_holds_from_then_on,
+    redriving_many_takes_each_once,
+    a_suspect_does_not_wait_for_its_rate,
+    after_a_removal_there_is_no_version_to_go_back_to
+);
 
 fn serial(serial: bool) -> Deployment {
     let mut deployment = Deployment { migrations: vec![], manifest: format!("serial = {serial}"), ..deployment("f") };
@@ -47,9 +56,8 @@ impl Bench {
 }
 
 /// Its first message became dead with the removal, and then the function was there again: nobody ends before the second.
-#[tokio::test]
-async fn a_removal_that_is_broken_off_leaves_no_group_behind() {
-    let bench = Bench::new().await;
+async fn a_removal_that_is_broken_off_leaves_no_group_behind(on: On) {
+    let bench = Bench::new(on).await;
     bench.deploy(serial(true)).await;
     let delay = Duration::from_secs(3600);
     let first = bench.accept(Event { id: "first".into(), priority: 1, delay, ..Event::default() }).await;
@@ -65,9 +73,8 @@ async fn a_removal_that_is_broken_off_leaves_no_group_behind() {
 }
 
 /// Two of a group run when order is asked for: from then on no third one beside them, and not the first one again.
-#[tokio::test]
-async fn order_that_is_asked_for_late_holds_from_then_on() {
-    let bench = Bench::new().await;
+async fn order_that_is_asked_for_late_holds_from_then_on(on: On) {
+    let bench = Bench::new(on).await;
     bench.deploy(serial(false)).await;
     let first = bench.send("first").await;
     bench.send("second").await;
@@ -86,9 +93,8 @@ async fn order_that_is_asked_for_late_holds_from_then_on() {
 }
 
 /// Those that fail again while the others are still being redriven.
-#[tokio::test]
-async fn redriving_many_takes_each_once() {
-    let bench = Bench::new().await;
+async fn redriving_many_takes_each_once(on: On) {
+    let bench = Bench::new(on).await;
     let mut ids = Vec::new();
     for number in 0..3 {
         ids.push(bench.send(&number.to_string()).await);
@@ -107,9 +113,8 @@ async fn redriving_many_takes_each_once() {
 }
 
 /// Nothing else may start while it waits, so it does not wait for a rate.
-#[tokio::test]
-async fn a_suspect_does_not_wait_for_its_rate() {
-    let bench = Bench::new().await;
+async fn a_suspect_does_not_wait_for_its_rate(on: On) {
+    let bench = Bench::new(on).await;
     let rate = Rate::new(1, Duration::from_secs(3600));
     let lane = || Lane { rate, ..lane() };
     bench.send("one").await;
@@ -122,9 +127,8 @@ async fn a_suspect_does_not_wait_for_its_rate() {
     assert_eq!(bench.claim(lane(), false).await.len(), 0, "everybody else does");
 }
 
-#[tokio::test]
-async fn after_a_removal_there_is_no_version_to_go_back_to() {
-    let bench = Bench::new().await;
+async fn after_a_removal_there_is_no_version_to_go_back_to(on: On) {
+    let bench = Bench::new(on).await;
     let running = bench.send("running").await;
     let claim = bench.claim_one(lane()).await;
     assert_eq!(bench.store.remove("f").await, Ok(Some(0)));
@@ -166,7 +170,7 @@ async fn a_file_of_the_version_before_goes_on() {
     sqlx::raw_sql(rows).execute(&mut file).await.expect("rows");
     file.close().await.expect("an end");
 
-    let bench = Bench::open(folder).await;
+    let bench = Bench::over(format!("sqlite://{}/test.db", folder.path().display()), folder).await;
     assert_eq!(bench.deploy(serial(true)).await, 2);
     assert_eq!(bench.store.redrive("dead").await, Ok(Decided::Done));
     bench.recover().await.expect("recovery");

@@ -2,15 +2,20 @@
 
 use serde_json::json;
 
-use crate::harness::{Function, Semel, built, until};
+use crate::harness::{Function, On, Semel, built, on_every_store, until};
+
+on_every_store!(
+    a_repeated_request_gets_the_answer_of_the_first,
+    while_active_a_key_stands_for_the_message_that_waits_or_runs,
+    retention_forgets_messages_but_no_key_before_its_window
+);
 
 fn with_policy(policy: &str) -> Function {
     built("counter").with("[limits]", &format!("[idempotency]\npolicy = \"{policy}\"\n\n[limits]"))
 }
 
-#[tokio::test]
-async fn a_repeated_request_gets_the_answer_of_the_first() {
-    let semel = Semel::start(&["counter"]).await;
+async fn a_repeated_request_gets_the_answer_of_the_first(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     let first = semel.post("/fn/counter", "a").key("k").wait(30).send().await;
     assert_eq!((&first.ok()["count"], first.header("idempotent-replayed")), (&json!(1), ""));
     for _ in 0..3 {
@@ -25,9 +30,8 @@ async fn a_repeated_request_gets_the_answer_of_the_first() {
     assert_eq!(semel.call("counter", "a").await.ok()["count"], 2);
 }
 
-#[tokio::test]
-async fn while_active_a_key_stands_for_the_message_that_waits_or_runs() {
-    let semel = Semel::start(&[]).await;
+async fn while_active_a_key_stands_for_the_message_that_waits_or_runs(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(with_policy("while-active")).await;
     semel.post("/v1/functions/counter/pause", "").send().await.ok();
     let first = semel.post("/fn/counter", "a").key("k").send().await;
@@ -42,8 +46,8 @@ async fn while_active_a_key_stands_for_the_message_that_waits_or_runs() {
 }
 
 /// A host that keeps what has ended for a second only.
-async fn forgetful() -> Semel {
-    let mut semel = Semel::start(&[]).await;
+async fn forgetful(on: On) -> Semel {
+    let mut semel = Semel::start_on(on, &[]).await;
     semel.kill().await;
     let keep = "[retention]\ncompleted = \"1s\"\ndead = \"1s\"\ncancelled = \"1s\"\n";
     std::fs::write(semel.folder().join("semel.toml"), keep).expect("a file");
@@ -58,9 +62,8 @@ async fn until_forgotten(semel: &Semel, id: &str) {
     .await;
 }
 
-#[tokio::test]
-async fn retention_forgets_messages_but_no_key_before_its_window() {
-    let semel = forgetful().await;
+async fn retention_forgets_messages_but_no_key_before_its_window(on: On) {
+    let semel = forgetful(on).await;
     semel.deploy(with_policy("window")).await;
     semel.deploy(with_policy("forever").named("eternal").with("/count/", "/eternal/")).await;
     semel.deploy(with_policy("while-active").named("active").with("/count/", "/active/")).await;
@@ -78,7 +81,7 @@ async fn retention_forgets_messages_but_no_key_before_its_window() {
     for id in [&eternal, &active, &dead, &cancelled].map(|answer| answer.id()).iter().chain(&plain) {
         until_forgotten(&semel, id).await;
     }
-    let rows = async |table: &str| semel.in_file::<i64>(&format!("SELECT COUNT(*) FROM {table}")).await;
+    let rows = async |table: &str| semel.in_store::<i64>(&format!("SELECT COUNT(*) FROM {table}")).await;
     assert_eq!(rows("semel_messages").await, 1, "the one whose key still stands for it");
     assert_eq!((rows("semel_history").await, rows("semel_attempts").await, rows("semel_decisions").await), (1, 1, 0));
     assert_eq!(rows("semel_keys").await, 2, "the window's and the eternal one");

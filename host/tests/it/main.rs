@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: it links once. Semel at its boundary (HTTP, the command line, processes that
 //! are killed), and the store behind its traits.
 
+mod cluster;
 mod harness;
 mod hostile;
 
@@ -12,11 +13,13 @@ mod calls;
 mod contracts;
 mod waiting;
 mod flow;
+mod hosts;
 mod keys;
 mod deploys;
 mod versions;
 mod decisions;
 mod startup;
+mod first_contact;
 mod compiling;
 mod sandbox;
 mod steering;
@@ -27,13 +30,23 @@ mod commands;
 
 mod strangers;
 mod faults;
+mod lost_commits;
+mod drivers;
+mod outages;
+mod standstill;
 mod rolling;
 
 mod store;
 mod interleavings;
+mod histories;
 mod plans;
 mod walls;
+mod values;
+mod prison;
 mod containment;
+mod containment_postgres;
+mod fuzz_postgres;
+mod apps;
 mod durability;
 mod experiments;
 

@@ -213,7 +213,10 @@ async fn what_has_no_end_ends_its_own_run_alone() {
     let semel = Semel::start(&["counter", "receipts"]).await;
     for (count, (name, text, declarations, body, outcome, clue)) in (1..).zip(CASES) {
         let name = name.to_lowercase();
-        semel.deploy(once(&name, with_declarations(text, declarations, body))).await;
+        let function = once(&name, with_declarations(text, declarations, body));
+        // It has to get as far as its limit, also on a machine that has other things to do.
+        let function = if name == "publishes" { function.with("500ms", "3s") } else { function };
+        semel.deploy(function).await;
         let id = semel.call(&name, "").await.id();
         let trace = semel.trace(&id).await;
         let attempt = &trace["attempts"][0];

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Semel, functions};
+use crate::harness::{On, Semel, functions, on_every_store};
+
+on_every_store!(messages_are_listed_newest_first_and_by_page, documents_have_the_fields_that_were_promised);
 
 /// The fields that scripts rely on.
 pub(crate) const MESSAGE: [&str; 15] = [
@@ -23,9 +25,8 @@ pub(crate) const MESSAGE: [&str; 15] = [
     "last_error",
 ];
 
-#[tokio::test]
-async fn messages_are_listed_newest_first_and_by_page() {
-    let semel = Semel::start(&["counter", "misbehave"]).await;
+async fn messages_are_listed_newest_first_and_by_page(on: On) {
+    let semel = Semel::start_on(on, &["counter", "misbehave"]).await;
     let mut ids = Vec::new();
     for n in 0..5 {
         let request =
@@ -59,9 +60,8 @@ async fn messages_are_listed_newest_first_and_by_page() {
     }
 }
 
-#[tokio::test]
-async fn documents_have_the_fields_that_were_promised() {
-    let semel = Semel::start(&["counter"]).await;
+async fn documents_have_the_fields_that_were_promised(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     let request = semel.post("/fn/counter", "visits").header("semel-group", "g").header("semel-priority", "-3");
     let id = request.wait(30).send().await.id();
     let message = semel.message(&id).await;

@@ -5,9 +5,32 @@ use std::time::{Duration, Instant};
 
 use semel::message::{Claim, Claimed, Contract, Event, State, Token, Usage};
 use semel::store::{
-    self, Activation, Bounds, ClaimRequest, Commit, Decided, Deployment, Enqueued, Failure, Key, Lane, Recovered,
-    Remember, Rows, SqlError, Store, Target, Value,
+    self, Activation, Bounds, ClaimRequest, Commit, Decided, Deployment, Enqueued, Failure, Key, Known, Lane,
+    Recovered, Remember, Rows, SqlError, Store, Target, Value,
 };
+
+use sqlx::Connection as _;
+
+use crate::harness::{On, on_every_store};
+
+on_every_store!(
+    effects_and_acknowledgement_are_one_commit,
+    another_fence_commits_nothing,
+    another_token_commits_nothing,
+    a_zombie_commits_nothing_even_before_the_next_claim,
+    a_heartbeat_keeps_a_claim_and_tells_who_lost_it,
+    what_a_killed_host_held_is_freed_until_it_is_dead,
+    a_suspect_is_claimed_only_as_one,
+    a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost,
+    a_key_makes_one_message_until_it_expires,
+    after_a_decision_no_earlier_claim_can_commit,
+    a_begin_after_the_lease_renews_it,
+    a_resolved_doubt_is_nobodys_commit,
+    an_event_fans_out_to_every_subscriber_and_to_nobody_else,
+    a_transaction_that_is_dropped_leaves_nothing_and_blocks_nobody,
+    a_commit_that_acknowledges_nothing_commits_nothing,
+    a_message_is_claimed_in_the_order_of_priority_and_acceptance
+);
 
 /// A store in a folder of its own, with one function `f` deployed whose app has a table `scratch`.
 pub(crate) struct Bench {
@@ -17,21 +40,31 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) async fn new() -> Self {
-        let bench = Self::open(tempfile::tempdir().expect("a temporary folder")).await;
+    pub(crate) async fn new(on: On) -> Self {
+        let bench = Self::open(on).await;
         bench.store.deploy(deployment("f")).await.expect("a deploy");
         bench
     }
 
-    /// With what is in the folder already.
-    pub(crate) async fn open(folder: tempfile::TempDir) -> Self {
-        let url = format!("sqlite://{}/test.db", folder.path().display());
+    /// With nothing deployed.
+    pub(crate) async fn open(on: On) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = on.fresh(folder.path()).await;
+        Self::over(url, folder).await
+    }
+
+    /// With what is in a database already.
+    pub(crate) async fn over(url: String, folder: tempfile::TempDir) -> Self {
         let store = store::open(&url).await.expect("a store");
         Self { store, url, folder }
     }
 
-    /// What a new host finds after this one was killed.
+    /// What a new host finds after this one was killed. On Postgres nobody can tell before the leases are over, so they
+    /// are over.
     pub(crate) async fn restart(mut self) -> Self {
+        if self.is_postgres() {
+            self.end_leases(Duration::MAX).await;
+        }
         drop(self.store);
         // The writer's thread ends after its handle; until then the file is held.
         let until = Instant::now() + Duration::from_secs(20);
@@ -45,7 +78,36 @@ impl Bench {
         self
     }
 
-    async fn enqueue(&self, id: &str) -> String {
+    /// Leases that would end within this time are over.
+    pub(crate) async fn end_leases(&self, within: Duration) {
+        let now = self.store.now().await.expect("a clock");
+        let until = now.plus(within.min(Duration::from_secs(1 << 30))).0;
+        let sql = "UPDATE semel_queue SET lease_until = 0 WHERE state = 'running' AND lease_until <= $1";
+        if self.is_postgres() {
+            let mut session = sqlx::PgConnection::connect(&self.url).await.expect("a session");
+            let sql = sql.replace("semel_", "semel.");
+            let over = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(until).execute(&mut session).await;
+            over.expect("leases that are over");
+        } else {
+            let mut file = sqlx::SqliteConnection::connect(&self.url).await.expect("the database file");
+            sqlx::query(sql).bind(until).execute(&mut file).await.expect("leases that are over");
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Closed; what is left can be opened again by [`Bench::over`].
+    pub(crate) fn close(self) -> (String, tempfile::TempDir) {
+        (self.url, self.folder)
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+
+    pub(crate) async fn enqueue(&self, id: &str) -> String {
         let event = Event { id: id.into(), topic: "fn/f".into(), body: b"body".to_vec(), ..Event::default() };
         match self.store.enqueue(event, Target::Function("f".into()), None).await.expect("a working store") {
             Enqueued::Accepted(ids) => ids[0].clone(),
@@ -53,7 +115,11 @@ impl Bench {
         }
     }
 
-    pub(crate) async fn claim(&self, lane: Lane, suspects: bool) -> Vec<Claimed> {
+    /// Of the version that is active: of another one nothing can be claimed where hosts share a database.
+    pub(crate) async fn claim(&self, mut lane: Lane, suspects: bool) -> Vec<Claimed> {
+        let functions = self.store.functions().await.expect("a working store");
+        let active = functions.iter().find(|function| function.name == lane.function);
+        lane.version = active.map_or(lane.version, |function| function.active.version);
         let request = ClaimRequest { lanes: vec![lane], limit: 10, suspects, host: "test".into() };
         self.store.claim(request).await.expect("a working store")
     }
@@ -77,12 +143,18 @@ impl Bench {
     pub(crate) async fn write_and_commit(&self, claim: &Claim) -> Commit {
         let mut session = self.store.session();
         session.enter(claim);
-        session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
+        let insert = session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await;
+        assert!(matches!(insert, Ok(_) | Err(SqlError::Doomed(_))), "{insert:?}"); // Postgres says so here already.
         session.leave(None, Usage::default());
         session.commit().await
     }
 
-    async fn rows(&self) -> i64 {
+    pub(crate) async fn rows(&self) -> i64 {
+        if self.url.starts_with("postgres") {
+            let mut session = sqlx::PgConnection::connect(&self.url).await.expect("a session");
+            let count = sqlx::query_scalar("SELECT count(*) FROM app.scratch").fetch_one(&mut session).await;
+            return count.expect("a count");
+        }
         match self.query("SELECT count(*) FROM scratch").await.expect("a count").rows[0][0] {
             Value::Int64(count) => count,
             ref other => panic!("a count is a number: {other:?}"),
@@ -123,17 +195,17 @@ pub(crate) fn lane() -> Lane {
         max_attempts: 3,
         lease: Duration::from_secs(10),
         limit: 10,
+        concurrency: None,
         rate: None,
     }
 }
 
-fn bounds() -> Bounds {
+pub(crate) fn bounds() -> Bounds {
     Bounds { rows: 100, bytes: 1 << 20, deadline: Instant::now() + Duration::from_secs(10) }
 }
 
-#[tokio::test]
-async fn effects_and_acknowledgement_are_one_commit() {
-    let bench = Bench::new().await;
+async fn effects_and_acknowledgement_are_one_commit(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let claim = bench.claim_one(lane()).await;
     assert_eq!((claim.attempt, claim.fence), (1, 1));
@@ -145,9 +217,8 @@ async fn effects_and_acknowledgement_are_one_commit() {
 }
 
 /// Wall: the fence predicate of the acknowledgement. Token and state are right, only the fence is not.
-#[tokio::test]
-async fn another_fence_commits_nothing() {
-    let bench = Bench::new().await;
+async fn another_fence_commits_nothing(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let claim = bench.claim_one(lane()).await;
     for fence in [claim.fence - 1, claim.fence + 1] {
@@ -157,9 +228,8 @@ async fn another_fence_commits_nothing() {
 }
 
 /// Wall: the token predicate of the acknowledgement. Fence and state are right, only the token is not.
-#[tokio::test]
-async fn another_token_commits_nothing() {
-    let bench = Bench::new().await;
+async fn another_token_commits_nothing(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let claim = bench.claim_one(lane()).await;
     let forged = Claim { token: Token::random(), ..claim };
@@ -169,9 +239,8 @@ async fn another_token_commits_nothing() {
 
 /// Wall: the state predicate of the acknowledgement. The lease ended and nobody has claimed again, so fence and token
 /// are still those of the zombie.
-#[tokio::test]
-async fn a_zombie_commits_nothing_even_before_the_next_claim() {
-    let bench = Bench::new().await;
+async fn a_zombie_commits_nothing_even_before_the_next_claim(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let claim = bench.claim_one(Lane { lease: Duration::from_millis(20), ..lane() }).await;
     tokio::time::sleep(Duration::from_millis(40)).await;
@@ -179,28 +248,26 @@ async fn a_zombie_commits_nothing_even_before_the_next_claim() {
     assert_eq!(recovered, Recovered { freed: 1, dead: 0, in_doubt: 0, suspects: true });
     assert_eq!(bench.write_and_commit(&claim).await, Commit::Fenced);
     assert_eq!((bench.rows().await, bench.state(&id).await), (0, State::Available));
-    assert_eq!(bench.store.resolve(&claim).await.expect("an answer"), Commit::Fenced);
+    assert_eq!(bench.store.resolve(&claim).await.expect("an answer"), Known::Fenced);
 }
 
-#[tokio::test]
-async fn a_heartbeat_keeps_a_claim_and_tells_who_lost_it() {
-    let bench = Bench::new().await;
+async fn a_heartbeat_keeps_a_claim_and_tells_who_lost_it(on: On) {
+    let bench = Bench::new(on).await;
     bench.enqueue("one").await;
     let short = Lane { lease: Duration::from_millis(300), ..lane() };
     let claim = bench.claim_one(short).await;
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(bench.store.heartbeat(vec![claim.clone()]).await.expect("a heartbeat"), Vec::<i64>::new());
+        assert_eq!(bench.store.heartbeat(vec![claim.clone()]).await.expect("a heartbeat"), vec![]);
         assert_eq!(bench.recover().await.expect("recovery").freed, 0, "a live claim is never freed");
     }
     let forged = Claim { fence: claim.fence + 1, ..claim.clone() };
-    assert_eq!(bench.store.heartbeat(vec![forged]).await.expect("a heartbeat"), vec![claim.seq]);
+    assert_eq!(bench.store.heartbeat(vec![forged]).await.expect("a heartbeat"), vec![(claim.seq, claim.fence + 1)]);
 }
 
-/// A restarted host goes on where the killed one was, long before any lease ends, and its attempts are counted.
-#[tokio::test]
-async fn a_new_epoch_frees_old_claims_at_once_until_they_are_dead() {
-    let mut bench = Bench::new().await;
+/// A restarted host goes on where the killed one was, on SQLite long before any lease ends, and its attempts are counted.
+async fn what_a_killed_host_held_is_freed_until_it_is_dead(on: On) {
+    let mut bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     for attempt in 1..=3 {
         let mut claimed = bench.claim(lane(), attempt > 1).await;
@@ -216,9 +283,8 @@ async fn a_new_epoch_frees_old_claims_at_once_until_they_are_dead() {
     assert_eq!(outcomes, ["host-lost"; 3]);
 }
 
-#[tokio::test]
-async fn a_suspect_is_claimed_only_as_one() {
-    let bench = Bench::new().await;
+async fn a_suspect_is_claimed_only_as_one(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("suspect").await;
     bench.claim_one(lane()).await;
     let bench = bench.restart().await;
@@ -235,9 +301,8 @@ async fn a_suspect_is_claimed_only_as_one() {
     assert_eq!(bench.claim(lane(), false).await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost() {
-    let bench = Bench::new().await;
+async fn a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost(on: On) {
+    let bench = Bench::new(on).await;
     let begun = bench.enqueue("begun").await;
     let claim = bench.claim_one(Lane { contract: Contract::BeginOnce, ..lane() }).await;
     let waiting = bench.enqueue("claimed, not begun").await;
@@ -255,9 +320,8 @@ async fn a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost(
     assert_eq!(bench.rows().await, 0);
 }
 
-#[tokio::test]
-async fn a_key_makes_one_message_until_it_expires() {
-    let bench = Bench::new().await;
+async fn a_key_makes_one_message_until_it_expires(on: On) {
+    let bench = Bench::new(on).await;
     let send = |id: &str, fingerprint: &[u8], remember: Remember| {
         let event = Event { id: id.into(), topic: "fn/f".into(), ..Event::default() };
         let key = Key { key: "key".into(), fingerprint: fingerprint.to_vec(), remember };
@@ -265,11 +329,11 @@ async fn a_key_makes_one_message_until_it_expires() {
         async move { store.enqueue(event, Target::Function("f".into()), Some(key)).await.expect("a working store") }
     };
     let known = |ids: &[String]| Enqueued::Duplicate { id: ids[0].clone(), ended_as: None };
-    let short = Remember::For(Duration::from_millis(50));
+    let short = Remember::For(Duration::from_secs(2));
     let Enqueued::Accepted(ids) = send("one", b"same", short).await else { panic!("not accepted") };
     assert_eq!(send("two", b"same", short).await, known(&ids));
     assert_eq!(send("three", b"other", short).await, Enqueued::KeyReused);
-    tokio::time::sleep(Duration::from_millis(80)).await;
+    tokio::time::sleep(Duration::from_millis(2050)).await;
     let Enqueued::Accepted(later) = send("four", b"other", Remember::Forever).await else {
         panic!("the window is over")
     };
@@ -279,14 +343,13 @@ async fn a_key_makes_one_message_until_it_expires() {
     assert_eq!(counts[0].available, 2, "one message per accepted send");
 }
 
-#[tokio::test]
-async fn after_a_decision_no_earlier_claim_can_commit() {
-    let bench = Bench::new().await;
+async fn after_a_decision_no_earlier_claim_can_commit(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let cancelled = bench.claim_one(lane()).await;
     assert_eq!(bench.store.cancel(&id).await, Ok(Decided::Done));
     assert_eq!(bench.write_and_commit(&cancelled).await, Commit::Fenced);
-    assert_eq!(bench.store.resolve(&cancelled).await, Ok(Commit::Fenced));
+    assert_eq!(bench.store.resolve(&cancelled).await, Ok(Known::Fenced));
     assert_eq!(bench.store.cancel(&id).await, Ok(Decided::Refused(State::Cancelled)));
     assert_eq!(bench.store.redrive(&id).await, Ok(Decided::Done));
     let again = bench.claim_one(lane()).await;
@@ -298,9 +361,8 @@ async fn after_a_decision_no_earlier_claim_can_commit() {
 }
 
 /// After a standstill, or on a slow disk: what begins late is nobody's doubt while it runs.
-#[tokio::test]
-async fn a_begin_after_the_lease_renews_it() {
-    let bench = Bench::new().await;
+async fn a_begin_after_the_lease_renews_it(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let late = Lane { contract: Contract::BeginOnce, lease: Duration::from_millis(500), ..lane() };
     let claim = bench.claim_one(late).await;
@@ -314,9 +376,8 @@ async fn a_begin_after_the_lease_renews_it() {
 }
 
 /// Whoever held it and lost the answer to its commit must not read a person's word as its own success.
-#[tokio::test]
-async fn a_resolved_doubt_is_nobodys_commit() {
-    let bench = Bench::new().await;
+async fn a_resolved_doubt_is_nobodys_commit(on: On) {
+    let bench = Bench::new(on).await;
     let id = bench.enqueue("one").await;
     let begun = bench.claim_one(Lane { contract: Contract::BeginOnce, ..lane() }).await;
     assert_eq!(bench.store.begin(&begun).await, Ok(true));
@@ -324,13 +385,12 @@ async fn a_resolved_doubt_is_nobodys_commit() {
     bench.recover().await.expect("recovery");
     assert_eq!(bench.store.resolve_doubt(&id, State::Completed).await, Ok(Decided::Done));
     assert_eq!(bench.state(&id).await, State::Completed);
-    assert_eq!(bench.store.resolve(&begun).await, Ok(Commit::Fenced));
+    assert_eq!(bench.store.resolve(&begun).await, Ok(Known::Fenced));
     assert_eq!(bench.store.redrive(&id).await, Ok(Decided::Refused(State::Completed)));
 }
 
-#[tokio::test]
-async fn an_event_fans_out_to_every_subscriber_and_to_nobody_else() {
-    let bench = Bench::new().await;
+async fn an_event_fans_out_to_every_subscriber_and_to_nobody_else(on: On) {
+    let bench = Bench::new(on).await;
     bench.store.deploy(Deployment { migrations: vec![], ..deployment("g") }).await.expect("a second subscriber");
     let mut other = Deployment { migrations: vec![], ..deployment("h") };
     other.activation.topics = vec!["other".into()];
@@ -344,28 +404,31 @@ async fn an_event_fans_out_to_every_subscriber_and_to_nobody_else() {
     assert_eq!(nobody, Enqueued::NoTarget);
 }
 
-#[tokio::test]
-async fn a_transaction_that_is_dropped_leaves_nothing_and_blocks_nobody() {
-    let bench = Bench::new().await;
+async fn a_transaction_that_is_dropped_leaves_nothing_and_blocks_nobody(on: On) {
+    let bench = Bench::new(on).await;
+    bench.enqueue("one").await;
+    let claim = bench.claim_one(lane()).await;
     let mut session = bench.store.session();
+    session.enter(&claim);
     session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
     drop(session);
     assert_eq!(bench.rows().await, 0);
-    assert!(bench.folder.path().join("test.db").exists());
+    assert_eq!(bench.write_and_commit(&claim).await, Commit::Committed);
+    assert_eq!(bench.rows().await, 1);
 }
 
-#[tokio::test]
-async fn a_commit_that_acknowledges_nothing_commits_nothing() {
-    let bench = Bench::new().await;
+async fn a_commit_that_acknowledges_nothing_commits_nothing(on: On) {
+    let bench = Bench::new(on).await;
+    bench.enqueue("one").await;
     let mut session = bench.store.session();
+    session.enter(&bench.claim_one(lane()).await);
     session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await.expect("an insert");
     assert_eq!(session.commit().await, Commit::RolledBack);
     assert_eq!(bench.rows().await, 0);
 }
 
-#[tokio::test]
-async fn a_message_is_claimed_in_the_order_of_priority_and_acceptance() {
-    let bench = Bench::new().await;
+async fn a_message_is_claimed_in_the_order_of_priority_and_acceptance(on: On) {
+    let bench = Bench::new(on).await;
     for (id, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
         let event = Event { id: id.into(), topic: "fn/f".into(), priority, body: id.into(), ..Event::default() };
         bench.store.enqueue(event, Target::Function("f".into()), None).await.expect("a working store");

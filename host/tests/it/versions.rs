@@ -4,7 +4,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Function, Semel, built, functions, until};
+use crate::harness::{Answer, Function, On, Semel, built, functions, on_every_store, until};
+
+on_every_store!(
+    a_rollback_leads_to_the_version_before_and_no_further,
+    what_was_active_is_active_after_a_restart,
+    a_run_ends_on_the_version_that_began_it,
+    a_rollback_passes_the_gate_of_a_deploy,
+    migrations_that_a_rollback_does_not_undo_are_named,
+    a_paused_function_accepts_and_does_not_run,
+    removing_a_function_buries_what_waits_and_lets_run_what_runs,
+    a_restart_undoes_neither_a_rollback_nor_a_removal
+);
 
 /// `misbehave` that may take its time.
 fn slow() -> Function {
@@ -26,9 +37,8 @@ async fn version_that_runs(semel: &Semel) -> Value {
     semel.trace(&id).await["attempts"][0]["version"].take()
 }
 
-#[tokio::test]
-async fn a_rollback_leads_to_the_version_before_and_no_further() {
-    let semel = Semel::start(&["counter"]).await;
+async fn a_rollback_leads_to_the_version_before_and_no_further(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     assert_eq!(steer(&semel, "counter", "rollback", json!({})).await.problem(409), first(1));
     semel.deploy(second_counter()).await;
     assert_eq!(version_that_runs(&semel).await, 2);
@@ -63,9 +73,8 @@ fn first(version: u32) -> String {
     format!("version {version} of counter is the first one: there is none before it")
 }
 
-#[tokio::test]
-async fn what_was_active_is_active_after_a_restart() {
-    let mut semel = Semel::start(&["counter"]).await;
+async fn what_was_active_is_active_after_a_restart(on: On) {
+    let mut semel = Semel::start_on(on, &["counter"]).await;
     semel.deploy(second_counter()).await;
     steer(&semel, "counter", "rollback", json!({})).await.ok();
     semel.kill().await;
@@ -73,9 +82,8 @@ async fn what_was_active_is_active_after_a_restart() {
     assert_eq!(version_that_runs(&semel).await, 1);
 }
 
-#[tokio::test]
-async fn a_run_ends_on_the_version_that_began_it() {
-    let semel = Semel::start(&[]).await;
+async fn a_run_ends_on_the_version_that_began_it(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(slow()).await;
     let id = semel.send("misbehave", r#"{"do": "sleep-loop", "millis": 1500}"#).await;
     semel.until_started(&id, 1).await;
@@ -86,9 +94,8 @@ async fn a_run_ends_on_the_version_that_began_it() {
     assert_eq!(semel.trace(&id).await["attempts"][0]["version"], 1);
 }
 
-#[tokio::test]
-async fn a_rollback_passes_the_gate_of_a_deploy() {
-    let semel = Semel::start(&[]).await;
+async fn a_rollback_passes_the_gate_of_a_deploy(on: On) {
+    let semel = Semel::start_on(on, &[]).await;
     semel.deploy(built("counter").contract("begin-once")).await;
     semel.deploy(built("counter").accept_weaker()).await;
     let refused = steer(&semel, "counter", "rollback", json!({})).await.problem(422);
@@ -99,9 +106,8 @@ async fn a_rollback_passes_the_gate_of_a_deploy() {
 }
 
 /// Said when it is deployed, and again when somebody goes back.
-#[tokio::test]
-async fn migrations_that_a_rollback_does_not_undo_are_named() {
-    let semel = Semel::start(&["counter"]).await;
+async fn migrations_that_a_rollback_does_not_undo_are_named(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     let more = second_counter().migration("0002_more.sql", "CREATE TABLE more (id INTEGER)");
     let deployed = semel.deploy(more.clone()).await;
     assert_eq!(deployed["warnings"], json!(["migration 0002_more.sql was applied; a rollback does not undo it"]));
@@ -111,9 +117,8 @@ async fn migrations_that_a_rollback_does_not_undo_are_named() {
     assert_eq!(semel.sql("SELECT COUNT(*) FROM more").await, json!([[0]]));
 }
 
-#[tokio::test]
-async fn a_paused_function_accepts_and_does_not_run() {
-    let mut semel = Semel::start(&["counter", "receipts"]).await;
+async fn a_paused_function_accepts_and_does_not_run(on: On) {
+    let mut semel = Semel::start_on(on, &["counter", "receipts"]).await;
     assert_eq!(semel.cli(&["pause", "counter"]).await.ok().trim(), "counter is paused; `semel resume counter` goes on");
     let id = semel.send("counter", "a").await;
     semel.kill().await;
@@ -129,9 +134,8 @@ async fn a_paused_function_accepts_and_does_not_run() {
     steer(&semel, "nobody", "resume", json!({})).await.problem(404);
 }
 
-#[tokio::test]
-async fn removing_a_function_buries_what_waits_and_lets_run_what_runs() {
-    let semel = Semel::start(&["counter"]).await;
+async fn removing_a_function_buries_what_waits_and_lets_run_what_runs(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
     semel.deploy(slow()).await;
     let running = semel.send("misbehave", r#"{"do": "sleep-loop", "millis": 1000}"#).await;
     semel.until_started(&running, 1).await;
@@ -211,9 +215,8 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() {
 }
 
 /// A folder that is the same as when it was deployed says nothing against what a person has decided since.
-#[tokio::test]
-async fn a_restart_undoes_neither_a_rollback_nor_a_removal() {
-    let mut semel = Semel::start(&["counter"]).await;
+async fn a_restart_undoes_neither_a_rollback_nor_a_removal(on: On) {
+    let mut semel = Semel::start_on(on, &["counter"]).await;
     semel.kill().await;
     let (from, to) = (functions().join("counter"), semel.folder().join("functions/counter"));
     std::fs::create_dir_all(to.join("migrations")).expect("a folder");

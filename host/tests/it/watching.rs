@@ -7,7 +7,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Semel, until};
+use crate::harness::{On, Semel, Start, on_every_store, until};
+
+on_every_store!(
+    metrics_say_what_happened_and_what_waits,
+    what_waits_has_an_age,
+    every_attempt_has_a_span_that_links_back_to_its_request
+);
 
 /// Every sample of a scrape by its name and labels.
 async fn scrape(semel: &Semel) -> BTreeMap<String, f64> {
@@ -24,9 +30,8 @@ async fn scrape(semel: &Semel) -> BTreeMap<String, f64> {
         .collect()
 }
 
-#[tokio::test]
-async fn metrics_say_what_happened_and_what_waits() {
-    let semel = Semel::start(&["counter", "misbehave"]).await;
+async fn metrics_say_what_happened_and_what_waits(on: On) {
+    let semel = Semel::start_on(on, &["counter", "misbehave"]).await;
     for _ in 0..3 {
         assert_eq!(semel.post("/fn/counter", "visits").wait(30).send().await.status, 200);
     }
@@ -80,9 +85,8 @@ async fn metrics_say_what_happened_and_what_waits() {
     assert!(text.ends_with("# EOF\n"));
 }
 
-#[tokio::test]
-async fn what_waits_has_an_age() {
-    let mut semel = Semel::start(&["counter"]).await;
+async fn what_waits_has_an_age(on: On) {
+    let mut semel = Semel::start_on(on, &["counter"]).await;
     semel.stop().await;
     let _host = semel.serve(&["--no-workers"]).await;
     semel.send("counter", "visits").await;
@@ -158,18 +162,21 @@ fn attributes(span: &Value) -> BTreeMap<String, String> {
 }
 
 async fn traceparents(semel: &Semel) -> Vec<Option<String>> {
-    let list = "SELECT json_group_array(json(headers)) FROM (SELECT headers FROM semel_messages ORDER BY seq)";
-    let list: String = semel.in_file(list).await;
+    let list = match semel.on {
+        On::Sqlite => "SELECT json_group_array(json(headers)) FROM (SELECT headers FROM semel_messages ORDER BY seq)",
+        On::Postgres => "SELECT json_agg(headers::json ORDER BY seq)::text FROM semel_messages",
+    };
+    let list: String = semel.in_store(list).await;
     let list: Vec<Vec<(String, String)>> = serde_json::from_str(&list).expect("lists of headers");
     let find = |headers: Vec<(String, String)>| headers.into_iter().find(|(name, _)| name == "traceparent");
     list.into_iter().map(|headers| find(headers).map(|(_, value)| value)).collect()
 }
 
-#[tokio::test]
-async fn every_attempt_has_a_span_that_links_back_to_its_request() {
+async fn every_attempt_has_a_span_that_links_back_to_its_request(on: On) {
     let collector = Collector::start().await;
     let variables = [("SEMEL_OTLP", collector.url.as_str()), ("NO_PROXY", "127.0.0.1")];
-    let mut semel = Semel::start_with(&variables, &["counter", "misbehave"]).await;
+    let start = Start { on, variables: &variables, ..Start::default() };
+    let mut semel = Semel::start_as(start, &["counter", "misbehave"]).await;
     let (trace, request) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let parent = format!("00-{trace}-{request}-01");
     let linked = semel.post("/fn/misbehave", r#"{"do": "error"}"#).header("traceparent", &parent).send().await.id();
