@@ -17,10 +17,12 @@ use crate::guest::bindings::MessageHandlerPre;
 use crate::guest::bindings::semel::function::types;
 use crate::guest::log::cut;
 use crate::guest::transaction::{TimedOut, Verdict};
+use crate::guest::wasi::http::Outside;
 use crate::guest::{self, Settings, State, Times};
 use crate::message::{Answer, Claim, Message, Outcome, Usage};
+use crate::outside::Client;
 use crate::running::Stop;
-use crate::store::Session;
+use crate::store::{Ledger, Session};
 
 pub mod catalog;
 pub mod compiler;
@@ -50,6 +52,7 @@ pub struct Engine {
     cache: Option<Cache>,
     budget: Budget,
     threads: Threads,
+    outside: Option<Arc<Outside>>,
 }
 
 /// What an engine may use of the machine.
@@ -96,7 +99,7 @@ impl Engine {
         tick(&wasm)?;
         let threads = Threads::start()?;
         let (compiler, budget) = (Compiler::new(resources.compile), Budget::new(resources.memory)?);
-        Ok(Self { wasm, linker, compiler, cache: None, budget, threads })
+        Ok(Self { wasm, linker, compiler, cache: None, budget, threads, outside: None })
     }
 
     /// Keeps artifacts in a folder from now on, so that a later start need not compile again.
@@ -108,6 +111,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets functions call the servers that they are granted, with a ledger of their calls. Without it every call is refused.
+    pub fn allow_calls(&mut self, client: Client, ledger: Arc<dyn Ledger>) {
+        self.outside = Some(Arc::new(Outside { client, ledger }));
+    }
+
+    /// Whether functions may be granted servers.
+    pub(crate) fn can_call(&self) -> bool {
+        self.outside.is_some()
+    }
+
     /// Makes a component ready to run, and checks it against the world: unknown imports and missing exports show here.
     ///
     /// # Errors
@@ -116,7 +129,9 @@ impl Engine {
         check_kind(bytes)?;
         let component = self.component(bytes).await?;
         let label = label::label(&self.wasm, &component)?;
-        let linked = self.linker.instantiate_pre(&component).map_err(|e| format!("cannot be linked: {}", root(&e)))?;
+        let linked = guest::wasi::refused::link(&self.linker, &self.wasm, &component)
+            .and_then(|linker| linker.instantiate_pre(&component))
+            .map_err(|e| format!("cannot be linked: {}", root(&e)))?;
         let handler = MessageHandlerPre::new(linked)
             .map_err(|e| format!("must export semel:function/handler@0.1.0: {}", root(&e)))?;
         Ok(catalog::Compiled { handler, label })
@@ -168,7 +183,8 @@ impl Engine {
         let started_at = started_at.plus(started - asked);
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
         let limiter = Limiter::new(settings.manifest.limits.memory.0, share);
-        let mut store = Store::new(&self.wasm, State::new(settings, message, claim, session, times, limiter));
+        let state = State::new(settings, message, claim, session, times, limiter, self.outside.as_ref());
+        let mut store = Store::new(&self.wasm, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MOST_HANDLES);
@@ -188,12 +204,16 @@ impl Engine {
             Err(error) => Err(error),
         };
         let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
-        let state = store.into_data();
+        let mut state = store.into_data();
+        if state.wasi.end() {
+            self.give_up_calls(message, claim).await;
+        }
         let outcome = match (outcome(returned, &state), stop.asked()) {
             // It was interrupted in a statement, which ends the transaction with some databases.
             (Outcome::TimedOut | Outcome::Doomed(_), Some(asked)) => asked.clone(),
             (outcome, _) => outcome,
         };
+        let (logs, logs_dropped) = state.log.take();
         let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled | Outcome::ClaimLost);
         let usage = Usage {
             started_at: Some(started_at),
@@ -202,10 +222,21 @@ impl Engine {
             statements: state.transaction.statements,
             sql_time: state.transaction.sql_time,
             published: state.outbox.published,
-            logs: state.log.lines,
-            logs_dropped: state.log.dropped,
+            logs,
+            logs_dropped,
         };
         Ran { outcome, usage, session: state.transaction.into_session() }
+    }
+}
+
+impl Engine {
+    /// A run is over: of calls that it did not wait for nobody knows what became.
+    async fn give_up_calls(&self, message: &Message, claim: &Claim) {
+        let Some(outside) = &self.outside else { return };
+        let given_up = outside.ledger.abandon(&message.id, claim.fence, "the run ended before the call did").await;
+        if let Err(error) = given_up {
+            tracing::warn!(%error, message = message.id, "outside calls stay intended in the ledger");
+        }
     }
 }
 

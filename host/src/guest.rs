@@ -13,6 +13,7 @@ use crate::engine::label::Class;
 use crate::engine::memory::Limiter;
 use crate::manifest::Manifest;
 use crate::message::{Claim, Message};
+use crate::outside::Grants;
 use crate::store::Session;
 
 pub(crate) mod bindings;
@@ -24,14 +25,25 @@ pub(crate) mod outbox;
 pub(crate) mod state;
 pub(crate) mod transaction;
 mod value;
+pub(crate) mod wasi;
 
 use bindings::semel::function as wit;
+use wasi::http::{Caller, Outside};
 
 /// What one deployed version is allowed and called; shared by its instances.
 pub(crate) struct Settings {
     pub(crate) manifest: Manifest,
     pub(crate) class: Class,
     pub(crate) secret: [u8; 32],
+    /// Servers that it may call.
+    pub(crate) calls: Arc<Grants>,
+}
+
+impl Settings {
+    pub(crate) fn new(manifest: Manifest, class: Class, secret: [u8; 32]) -> Self {
+        let calls = Grants::parse(&manifest.grants.http).unwrap_or_default(); // Read when the manifest was checked.
+        Self { manifest, class, secret, calls: Arc::new(calls) }
+    }
 }
 
 /// What one instance owns. Made for one message, thrown away after it.
@@ -43,6 +55,7 @@ pub(crate) struct State {
     pub(crate) delivery: delivery::Delivery,
     pub(crate) log: log::Log,
     pub(crate) deferred_http: deferred_http::Unavailable,
+    pub(crate) wasi: wasi::Wasi,
     pub(crate) limiter: Limiter,
 }
 
@@ -55,7 +68,19 @@ impl State {
         session: Box<dyn Session>,
         times: Times,
         limiter: Limiter,
+        outside: Option<&Arc<Outside>>,
     ) -> Self {
+        let log = log::Log::new(times);
+        let outside = outside.filter(|_| !settings.calls.is_empty());
+        let caller = outside.map(|outside| Caller {
+            outside: Arc::clone(outside),
+            grants: Arc::clone(&settings.calls),
+            secret: settings.secret,
+            message: message.id.clone(),
+            function: message.function.clone(),
+            fence: claim.fence,
+            attempt: claim.attempt,
+        });
         Self {
             transaction: transaction::Transaction::new(session, &settings.manifest.limits, times.deadline),
             outbox: outbox::Outbox::new(&message.id, &settings.manifest.grants.topics),
@@ -66,7 +91,8 @@ impl State {
                 claim.attempts_before + settings.manifest.max_attempts(),
                 times,
             ),
-            log: log::Log::new(times),
+            wasi: wasi::Wasi::new(settings, message, &log, caller),
+            log,
             deferred_http: deferred_http::Unavailable,
             limiter,
         }
@@ -100,7 +126,7 @@ pub(crate) struct View<'a, T> {
     pub(crate) own: &'a mut T,
 }
 
-/// Links every interface of `semel:function`.
+/// Links every interface of `semel:function`, and of WASI what is not refused.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wit::types::add_to_linker::<_, HasSelf<transaction::Transaction>>(linker, |state| &mut state.transaction)?;
     wit::transaction::add_to_linker::<_, HasSelf<transaction::Transaction>>(linker, |state| &mut state.transaction)?;
@@ -120,5 +146,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wit::state::add_to_linker::<_, WithTransaction<state::Keyspace>>(linker, |state| View {
         transaction: &mut state.transaction,
         own: &mut state.keyspace,
-    })
+    })?;
+    wasi::add_to_linker(linker)
 }

@@ -12,6 +12,7 @@ use crate::api::{self, Api};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::catalog::Catalog;
+use crate::outside::{self, Client};
 use crate::running::Running;
 use crate::settled::Settled;
 use crate::watch::{self, Watch};
@@ -38,6 +39,9 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     match &config.cache {
         Some(folder) => engine.keep_artifacts(folder, &store.secret())?,
         None => tracing::warn!("there is no folder for compiled components (cache): each start compiles them"),
+    }
+    if let Some(ledger) = store::open_ledger(&config.database).await? {
+        engine.allow_calls(Client::new(outside::Limits::default()), ledger);
     }
     let engine = Arc::new(engine);
     let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);

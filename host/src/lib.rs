@@ -15,6 +15,7 @@
 pub mod message;
 pub mod clock;
 pub mod flow;
+pub mod outside;
 pub mod manifest;
 
 mod doors;

@@ -289,6 +289,12 @@ impl Manifest {
         self.flow.group == Some(Grouping::Serial)
     }
 
+    /// Whether it may call other servers.
+    #[must_use]
+    pub fn calls(&self) -> bool {
+        !self.grants.http.is_empty()
+    }
+
     /// Runs at once.
     #[must_use]
     pub fn concurrency(&self) -> u32 {
@@ -342,7 +348,7 @@ mod tests {
 
     #[test]
     fn refuses_what_it_could_only_ignore() {
-        let text = "name = \"a\"\n[grants]\nhttp = [\"https://example.com\"]";
-        assert!(Manifest::parse(text).expect_err("http").contains("not available"));
+        let text = "name = \"a\"\n[grants]\nclock = \"real\"";
+        assert!(Manifest::parse(text).expect_err("clock").contains("not available"));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -144,6 +145,27 @@ pub fn message_id(event: &str, function: &str) -> String {
 #[must_use]
 pub fn published_event_id(message: &str, ordinal: u32) -> String {
     derive("semel event", &[message, &ordinal.to_string()])
+}
+
+/// The `Idempotency-Key` of the `ordinal`-th outside call (from 0) of a message, where the guest sets none: 32
+/// hexadecimal digits, equal on every attempt, and unknown to whoever does not know the installation's secret.
+#[must_use]
+pub fn call_key(secret: &[u8; 32], message: &str, ordinal: u32) -> String {
+    hex::encode(&keyed(secret, "semel outside call", &[message, &ordinal.to_string()])[..16])
+}
+
+/// HMAC-SHA-256 of the installation's secret over the length-prefixed parts: the root of everything that is equal on every
+/// attempt and that nobody else can compute.
+#[must_use]
+pub fn keyed(secret: &[u8; 32], purpose: &str, parts: &[&str]) -> [u8; 32] {
+    let mut block = [0; 64]; // HMAC pads a shorter key with zeros to one block of the hash.
+    block[..32].copy_from_slice(secret);
+    let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+    for part in std::iter::once(&purpose).chain(parts) {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// The first 128 bits of SHA-256 over the length-prefixed parts, in hexadecimal.
@@ -345,4 +367,18 @@ pub struct Usage {
     pub logs: Vec<LogLine>,
     /// Lines that were counted instead of kept.
     pub logs_dropped: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_call_depends_on_secret_message_and_ordinal_alone() {
+        let key = call_key(&[7; 32], "m", 0);
+        assert_eq!((key.len(), &key), (32, &call_key(&[7; 32], "m", 0)));
+        for other in [call_key(&[8; 32], "m", 0), call_key(&[7; 32], "n", 0), call_key(&[7; 32], "m", 1)] {
+            assert_ne!(key, other);
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub(super) fn function(function: &Function) -> Value {
         "contract": manifest.contract,
         "label": function.class(),
         "paused": function.is_paused(),
-        "imports": function.compiled.get().map(|compiled| &compiled.label.imports),
+        "imports": function.imports(),
         "guarantees": guarantees(manifest.contract, function.class()),
         "routes": manifest.trigger.http.iter().map(|route| json!({ "path": route.path, "methods": route.methods })).collect::<Vec<_>>(),
         "topics": manifest.trigger.topics,

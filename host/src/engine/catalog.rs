@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Notify};
 
 use super::Engine;
-use super::label::{Class, Label};
+use super::label::{Class, Import, Label};
 pub use super::routes::Routed;
 use super::routes::Routes;
 use crate::guest::bindings::MessageHandlerPre;
@@ -56,7 +56,7 @@ impl Function {
             version: version.version,
             digest: version.digest,
             text: version.manifest,
-            settings: Arc::new(Settings { manifest, class, secret }),
+            settings: Arc::new(Settings::new(manifest, class, secret)),
             compiled: OnceLock::new(),
             paused: AtomicBool::new(false),
         })
@@ -72,6 +72,12 @@ impl Function {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.settings.manifest
+    }
+
+    /// Its imports, as they are granted; none while it is not compiled.
+    #[must_use]
+    pub fn imports(&self) -> Option<Vec<Import>> {
+        self.compiled.get().map(|compiled| compiled.label.under(self.manifest().calls()).imports)
     }
 
     /// The strongest class among its imports.
@@ -230,8 +236,8 @@ impl Catalog {
         super::limits::check(&manifest.limits).map_err(Refusal::Invalid)?;
         let digest = hex::encode(Sha256::digest(&upload.component));
         let compiled = self.compile(upload.component.clone()).await.map_err(Refusal::Invalid)?;
-        let class = compiled.label.class;
         self.refresh().await?;
+        let class = compiled.label.under(manifest.calls()).class;
         self.check(&manifest, class, upload.accept_weaker)?;
         let deployment = Deployment {
             activation: activation(&manifest),
@@ -243,7 +249,7 @@ impl Catalog {
             migrations: upload.migrations,
         };
         let Deployed { version, migrations } = self.store.deploy(deployment).await?;
-        let settings = Arc::new(Settings { manifest, class, secret: self.store.secret() });
+        let settings = Arc::new(Settings::new(manifest, class, self.store.secret()));
         let function = Function {
             version,
             digest,
@@ -329,6 +335,10 @@ impl Catalog {
     /// What holds for every version that is to become active.
     fn check(&self, manifest: &Manifest, class: Class, accept_weaker: bool) -> Result<(), Refusal> {
         check_label(self.get(&manifest.name).as_deref(), manifest, class, accept_weaker).map_err(Refusal::Invalid)?;
+        if manifest.calls() && !self.engine.can_call() {
+            let why = "function.toml: [grants] http: outside calls need their ledger, and this database has none yet";
+            return Err(Refusal::Invalid(why.into()));
+        }
         let table = self.read();
         let others = table.functions.values().map(|f| f.manifest()).filter(|other| other.name != manifest.name);
         Routes::of(others.chain([manifest])).map(drop).map_err(Refusal::Invalid)

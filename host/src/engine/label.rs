@@ -67,6 +67,23 @@ pub struct Label {
     pub imports: Vec<Import>,
 }
 
+impl Label {
+    /// The label under the grants of a deployment: what is external and not granted is refused when it is called, and so
+    /// it is inert.
+    #[must_use]
+    pub fn under(&self, granted: bool) -> Self {
+        let mut imports = self.imports.clone();
+        for import in imports.iter_mut().filter(|import| import.class == Class::External && !granted) {
+            import.class = Class::Inert;
+        }
+        Self { class: strongest(&imports), imports }
+    }
+}
+
+fn strongest(imports: &[Import]) -> Class {
+    imports.iter().map(|import| import.class).max().unwrap_or(Class::Inert)
+}
+
 /// The table. None is "unknown", and unknown is refused.
 fn class_of(import: &str) -> Option<Class> {
     let (interface, version) = import.split_once('@')?;
@@ -77,6 +94,21 @@ fn class_of(import: &str) -> Option<Class> {
         ("semel:function", (0, 1), "context") => Class::Pinned,
         ("semel:function", (0, 1), "delivery") => Class::Varying,
         ("semel:function", (0, 1), "transaction" | "outbox" | "state" | "deferred-http") => Class::Transactional,
+        ("wasi:io", (0, 2), "error" | "poll" | "streams") => Class::Inert,
+        ("wasi:cli", (0, 2), "environment" | "exit" | "stdin" | "stdout" | "stderr") => Class::Inert,
+        (
+            "wasi:cli",
+            (0, 2),
+            "terminal-input" | "terminal-output" | "terminal-stdin" | "terminal-stdout" | "terminal-stderr",
+        ) => Class::Inert,
+        ("wasi:clocks", (0, 2), "wall-clock" | "monotonic-clock") => Class::Pinned,
+        ("wasi:random", (0, 2), "random" | "insecure" | "insecure-seed") => Class::Pinned,
+        ("wasi:http", (0, 2), "types") => Class::Inert,
+        ("wasi:http", (0, 2), "outgoing-handler") => Class::External,
+        // Refused when they are called, so they can do nothing.
+        ("wasi:filesystem", (0, 2), "types" | "preopens") => Class::Inert,
+        ("wasi:sockets", (0, 2), "network" | "instance-network" | "ip-name-lookup") => Class::Inert,
+        ("wasi:sockets", (0, 2), "tcp" | "tcp-create-socket" | "udp" | "udp-create-socket") => Class::Inert,
         _ => return None,
     })
 }
@@ -89,7 +121,7 @@ fn semver_line(version: &str) -> Option<(u64, u64)> {
     parts.next().is_none().then_some(line)
 }
 
-/// Computes the label of a component.
+/// Computes the label of a component, as if everything was granted.
 ///
 /// # Errors
 /// Names the first import that is not in the table, is renamed, or is not an interface.
@@ -105,13 +137,13 @@ pub fn label(engine: &Engine, component: &Component) -> Result<Label, String> {
         let Some(class) = class_of(name) else {
             return Err(format!(
                 "import {name} is not known to this version of Semel; a function may import the interfaces of \
-                 semel:function@0.1 (see the folder wit/)"
+                 semel:function@0.1 (see the folder wit/), and of WASI 0.2 io, clocks, random, cli and http; filesystem \
+                 and sockets may be imported and are refused when they are called"
             ));
         };
         imports.push(Import { name: name.to_owned(), class });
     }
-    let class = imports.iter().map(|import| import.class).max().unwrap_or(Class::Inert);
-    Ok(Label { class, imports })
+    Ok(Label { class: strongest(&imports), imports })
 }
 
 /// One row of the guarantee table (README.md).
@@ -143,9 +175,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_not_granted_is_inert() {
+        let import = |name: &str, class| Import { name: name.into(), class };
+        let imports = vec![import("outside", Class::External), import("sql", Class::Transactional)];
+        let label = Label { class: strongest(&imports), imports };
+        assert_eq!(label.under(true).class, Class::External);
+        let refused = label.under(false);
+        assert_eq!((refused.class, refused.imports[0].class), (Class::Transactional, Class::Inert));
+    }
+
+    #[test]
     fn knows_exactly_its_own_interfaces() {
         assert_eq!(class_of("semel:function/transaction@0.1.0"), Some(Class::Transactional));
         assert_eq!(class_of("semel:function/log@0.1.7"), Some(Class::Inert));
+        assert_eq!(class_of("wasi:random/random@0.2.0"), Some(Class::Pinned));
+        assert_eq!(class_of("wasi:sockets/tcp@0.2.12"), Some(Class::Inert));
+        assert_eq!(class_of("wasi:http/outgoing-handler@0.2.4"), Some(Class::External));
         for unknown in [
             "semel:function/transaction",
             "semel:function/transaction@0.2.0",
@@ -153,7 +198,13 @@ mod tests {
             "semel:function/transaction@0.1",
             "semel:function/transactions@0.1.0",
             "semel:functional/log@0.1.0",
-            "wasi:http/outgoing-handler@0.2.12",
+            "wasi:http/outgoing-handler@0.3.0",
+            "wasi:http/incoming-handler@0.2.12",
+            "wasi:random/random@0.3.0",
+            "wasi:random/random@0.2.0-rc-2023-11-10",
+            "wasi:clocks/timezone@0.2.12",
+            "wasi:filesystem/types2@0.2.0",
+            "wasi:cli/run@0.2.0",
             "log",
             "",
         ] {

@@ -31,6 +31,15 @@
 //! | `outbox`: messages of an attempt | [`MOST_PUBLISHED`] | error `quota` |
 //! | `outbox`: body and headers of one; of all of an attempt | [`EVENT_BYTES`], [`PUBLISHED_BYTES`] | error `too-large` |
 //! | `outbox`: headers of one, group key, content type | [`MOST_HEADERS`], [`NAME_BYTES`] | error `forbidden` |
+//! | `wasi:random`: bytes in one call | [`WASI_RANDOM_BYTES`] | `trapped` |
+//! | `wasi:io`: streams, pollables and errors at once | [`MOST_RESOURCES`] | `trapped` |
+//! | `wasi:io/poll`: waiting | until the run must be over | `timed-out` |
+//! | `wasi:cli`: what is written | as lines of `log` | as there |
+//! | `wasi:filesystem`, `wasi:sockets` | everything | refused |
+//! | `wasi:http`: calls of an attempt, and at once | [`MOST_CALLS`], [`CALLS_AT_ONCE`] | `connection-limit-reached` |
+//! | `wasi:http`: body of a request, of an answer | [`REQUEST_BYTES`], [`CALLED_BYTES`] | not sent; `HTTP-response-body-size` |
+//! | `wasi:http`: answers that are held | [`CALLED_BYTES`] times [`CALLS_AT_ONCE`] | as above |
+//! | `wasi:http`: headers, time | [`FIELD_BYTES`], `outside::Limits`, and until the run must be over | an error of the call |
 //! | `deferred-http` | not sent by this version | error `forbidden` |
 
 use crate::manifest::Limits;
@@ -61,6 +70,24 @@ pub(crate) const RUN_BYTES: u64 = 16 << 20;
 pub(crate) const LABEL_BYTES: usize = 1 << 10;
 /// Bytes of randomness that one call gives.
 pub(crate) const RANDOM_BYTES: u32 = 4096;
+
+/// Bytes of randomness that one call of WASI gives: enough for what any language's own library asks for at once.
+pub(crate) const WASI_RANDOM_BYTES: u64 = 64 << 10;
+/// Streams, pollables and errors of WASI that an instance may have at once.
+pub(crate) const MOST_RESOURCES: usize = 500;
+
+/// Outside calls of one attempt.
+pub(crate) const MOST_CALLS: u32 = 1000;
+/// Outside calls of one run that may go on at once.
+pub(crate) const CALLS_AT_ONCE: usize = 4;
+/// Largest body of a request, in bytes.
+pub(crate) const REQUEST_BYTES: usize = 1 << 20;
+/// Largest body of an answer to a call, in bytes.
+pub(crate) const CALLED_BYTES: usize = 2 << 20;
+/// Bytes of a request's body that a guest writes at once.
+pub(crate) const CHUNK_BYTES: usize = 16 << 10;
+/// Bytes of a set of headers, as they are held.
+pub(crate) const FIELD_BYTES: usize = 16 << 10;
 
 /// Bytes of one log line that are kept.
 pub(crate) const LINE_BYTES: usize = 16 << 10;

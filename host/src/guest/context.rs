@@ -5,10 +5,8 @@
 
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit, Mac};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use sha2::Sha256;
 use wasmtime::bail;
 
 use super::Settings;
@@ -16,7 +14,7 @@ use super::bindings::semel::function::context as wit;
 use crate::clock::Timestamp;
 use crate::engine::label::Class;
 use crate::engine::limits::{LABEL_BYTES, RANDOM_BYTES};
-use crate::message::{Contract, Message};
+use crate::message::{Contract, Message, keyed};
 
 pub(crate) struct Context {
     settings: Arc<Settings>,
@@ -38,14 +36,7 @@ impl Context {
     }
 
     fn derive(&self, purpose: &str, label: &str) -> [u8; 32] {
-        let mut block = [0; 64]; // HMAC pads a shorter key with zeros to one block of the hash.
-        block[..32].copy_from_slice(&self.settings.secret);
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
-        for part in [purpose, &self.function, &self.message, label] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
-        }
-        mac.finalize().into_bytes().into()
+        keyed(&self.settings.secret, purpose, &[&self.function, &self.message, label])
     }
 }
 

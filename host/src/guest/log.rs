@@ -1,6 +1,6 @@
 //! `log`: lines for people, kept with the attempt whatever its outcome. Nothing here reaches the transaction.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::Times;
 use super::bindings::semel::function::log as wit;
@@ -10,16 +10,46 @@ use crate::message::LogLine;
 /// For tests: with `SEMEL_PANIC` set, a line of that text panics, as a defect of a host function would. Inert otherwise.
 static PANIC: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("SEMEL_PANIC").ok());
 
+/// The log of one attempt. Its clones are the same log: what the guest writes to its standard output comes here too.
+#[derive(Clone)]
 pub(crate) struct Log {
     times: Times,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
     bytes: usize,
-    pub(crate) lines: Vec<LogLine>,
-    pub(crate) dropped: u32,
+    lines: Vec<LogLine>,
+    dropped: u32,
 }
 
 impl Log {
     pub(crate) fn new(times: Times) -> Self {
-        Self { times, bytes: 0, lines: Vec::new(), dropped: 0 }
+        Self { times, kept: Arc::default() }
+    }
+
+    /// One line, within the bounds.
+    pub(super) fn keep(&self, level: &'static str, message: String, mut fields: Vec<(String, String)>) {
+        let message = cut(message, LINE_BYTES);
+        if fields.len() > MOST_FIELDS {
+            fields.truncate(MOST_FIELDS);
+            fields.shrink_to_fit();
+        }
+        let size = 64 + message.len() + fields.iter().map(|(name, value)| 64 + name.len() + value.len()).sum::<usize>();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.lines.len() >= MOST_LINES || kept.bytes + size > LOG_BYTES {
+            kept.dropped = kept.dropped.saturating_add(1);
+            return;
+        }
+        kept.bytes += size;
+        kept.lines.push(LogLine { at: self.times.now(), level, message, fields });
+    }
+
+    /// The lines, and how many were counted instead of kept; the log is empty afterwards.
+    pub(crate) fn take(&self) -> (Vec<LogLine>, u32) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        (kept.lines, kept.dropped)
     }
 }
 
@@ -42,20 +72,9 @@ impl wit::Host for Log {
         &mut self,
         level: wit::Level,
         message: String,
-        mut fields: Vec<(String, String)>,
+        fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         assert_ne!(PANIC.as_ref(), Some(&message), "SEMEL_PANIC asked for this");
-        let message = cut(message, LINE_BYTES);
-        if fields.len() > MOST_FIELDS {
-            fields.truncate(MOST_FIELDS);
-            fields.shrink_to_fit();
-        }
-        let size = 64 + message.len() + fields.iter().map(|(name, value)| 64 + name.len() + value.len()).sum::<usize>();
-        if self.lines.len() >= MOST_LINES || self.bytes + size > LOG_BYTES {
-            self.dropped = self.dropped.saturating_add(1);
-            return Ok(());
-        }
-        self.bytes += size;
         let level = match level {
             wit::Level::Trace => "trace",
             wit::Level::Debug => "debug",
@@ -63,7 +82,7 @@ impl wit::Host for Log {
             wit::Level::Warn => "warn",
             wit::Level::Error => "error",
         };
-        self.lines.push(LogLine { at: self.times.now(), level, message, fields });
+        self.keep(level, message, fields);
         Ok(())
     }
 }

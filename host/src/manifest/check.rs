@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{COMMIT_MARGIN, Manifest};
+use crate::outside::Grants;
 
 impl Manifest {
     pub(super) fn check(&self, text: &str) -> Result<(), String> {
@@ -48,6 +49,7 @@ impl Manifest {
         if self.idempotency.window.0.is_zero() {
             return Err("function.toml: [idempotency] window must be longer than nothing".into());
         }
+        Grants::parse(&self.grants.http).map_err(|e| format!("function.toml: [grants] http: {e}"))?;
         self.check_routes()?;
         self.check_available()
     }
@@ -75,7 +77,6 @@ impl Manifest {
     fn check_available(&self) -> Result<(), String> {
         let missing = [
             ("[trigger] cron", !self.trigger.cron.is_empty()),
-            ("[grants] http", !self.grants.http.is_empty()),
             ("[grants] clock = \"real\"", self.grants.clock.as_deref().is_some_and(|clock| clock != "pinned")),
         ];
         match missing.iter().find(|(_, asked)| *asked) {

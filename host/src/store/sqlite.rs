@@ -30,6 +30,7 @@ mod gate;
 mod group;
 mod guest_sql;
 mod health;
+mod ledger;
 mod queue;
 mod records;
 mod schema;
@@ -158,6 +159,11 @@ fn lock(path: &Path) -> Result<Lock, Error> {
     }
     file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(|e| refused(&e))?;
     Ok(Lock(file))
+}
+
+/// See [`super::open_ledger`].
+pub(super) async fn open_ledger(path: &str) -> Result<ledger::SqliteLedger, Error> {
+    ledger::SqliteLedger::open(&canonical(Path::new(path))?, AnchoredClock::anchor()).await
 }
 
 /// See [`super::held`].

@@ -51,7 +51,7 @@ pub(crate) fn with_declarations(text: &str, declarations: &str, body: &str) -> V
 }
 
 /// `wit/*.wit` as one file, in which the package is named once.
-fn semel() -> String {
+pub(crate) fn semel() -> String {
     let package = "package semel:function@0.1.0;";
     let mut whole = String::from(package);
     for entry in std::fs::read_dir(root().join("wit")).expect("the interfaces") {

@@ -22,11 +22,16 @@ mod startup;
 mod first_contact;
 mod compiling;
 mod sandbox;
+mod wasi;
 mod steering;
 mod openapi;
 mod watching;
 mod probes;
 mod commands;
+
+mod outside;
+mod ledger;
+mod calling;
 
 mod strangers;
 mod faults;
