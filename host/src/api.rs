@@ -27,6 +27,7 @@ mod send;
 mod cloud_events;
 mod functions;
 mod messages;
+mod outbox;
 mod steering;
 mod probes;
 pub(crate) mod document;
@@ -92,6 +93,7 @@ fn routes() -> Vec<(&'static str, Guard, MethodRouter<Api>)> {
         ("/v1/messages/{id}/resolve", Token, post(steering::resolve)),
         ("/v1/messages/{id}/cancel", Token, post(steering::cancel)),
         ("/v1/redrive", Token, post(steering::redrive_many)),
+        ("/v1/outbox", Token, get(outbox::list)),
         ("/v1/counts", Token, get(messages::counts)),
         ("/v1/health", Token, get(probes::health)),
         ("/metrics", Token, get(probes::metrics)),

@@ -117,7 +117,8 @@ async fn drain(
     }
     let (stop, stopping) = watch::channel(false);
     let watch = Watch::new(None)?;
-    let worker = Worker::new(Arc::clone(&store), engine, catalog, Arc::default(), Arc::default(), watch);
+    let worker =
+        Worker::new(Arc::clone(&store), engine, catalog, Arc::default(), Arc::default(), watch, Arc::default());
     let began = Instant::now();
     let worker = tokio::spawn(worker.run(stopping));
     loop {

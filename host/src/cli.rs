@@ -24,6 +24,7 @@ mod functions;
 mod inspect;
 mod messages;
 mod migrate;
+mod outbox;
 mod pause;
 mod redrive;
 mod remove;
@@ -57,6 +58,7 @@ enum Command {
     Send(send::Send),
     Messages(messages::Messages),
     Trace(trace::Trace),
+    Outbox(outbox::Outbox),
     Redrive(redrive::Redrive),
     Resolve(resolve::Resolve),
     Cancel(cancel::Cancel),
@@ -111,6 +113,7 @@ impl Command {
             Self::Send(command) => command.execute().await,
             Self::Messages(command) => command.execute().await.map(|()| true),
             Self::Trace(command) => command.execute().await.map(|()| true),
+            Self::Outbox(command) => command.execute().await.map(|()| true),
             Self::Redrive(command) => command.execute().await,
             Self::Resolve(command) => command.execute().await.map(|()| true),
             Self::Cancel(command) => command.execute().await.map(|()| true),

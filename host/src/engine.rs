@@ -116,6 +116,11 @@ impl Engine {
         self.outside = Some(Arc::new(Outside { client, ledger }));
     }
 
+    /// Who calls for functions, if anybody does.
+    pub(crate) fn outside(&self) -> Option<Arc<Outside>> {
+        self.outside.clone()
+    }
+
     /// Whether functions may be granted servers.
     pub(crate) fn can_call(&self) -> bool {
         self.outside.is_some()
@@ -221,7 +226,7 @@ impl Engine {
             fuel: metered.then_some(fuel),
             statements: state.transaction.statements,
             sql_time: state.transaction.sql_time,
-            published: state.outbox.published,
+            published: state.outbox.published + state.requests.deferred,
             logs,
             logs_dropped,
         };

@@ -54,7 +54,7 @@ pub(crate) struct State {
     pub(crate) context: context::Context,
     pub(crate) delivery: delivery::Delivery,
     pub(crate) log: log::Log,
-    pub(crate) deferred_http: deferred_http::Unavailable,
+    pub(crate) requests: deferred_http::Requests,
     pub(crate) wasi: wasi::Wasi,
     pub(crate) limiter: Limiter,
 }
@@ -93,7 +93,7 @@ impl State {
             ),
             wasi: wasi::Wasi::new(settings, message, &log, caller),
             log,
-            deferred_http: deferred_http::Unavailable,
+            requests: deferred_http::Requests::new(settings, &message.id),
             limiter,
         }
     }
@@ -132,8 +132,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wit::transaction::add_to_linker::<_, HasSelf<transaction::Transaction>>(linker, |state| &mut state.transaction)?;
     wit::context::add_to_linker::<_, HasSelf<context::Context>>(linker, |state| &mut state.context)?;
     wit::log::add_to_linker::<_, HasSelf<log::Log>>(linker, |state| &mut state.log)?;
-    wit::deferred_http::add_to_linker::<_, HasSelf<deferred_http::Unavailable>>(linker, |state| {
-        &mut state.deferred_http
+    wit::deferred_http::add_to_linker::<_, WithTransaction<deferred_http::Requests>>(linker, |state| View {
+        transaction: &mut state.transaction,
+        own: &mut state.requests,
     })?;
     wit::delivery::add_to_linker::<_, WithTransaction<delivery::Delivery>>(linker, |state| View {
         transaction: &mut state.transaction,

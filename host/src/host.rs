@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::sync::watch::channel;
 
 use crate::api::{self, Api};
@@ -13,8 +14,10 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::catalog::Catalog;
 use crate::outside::{self, Client};
+use crate::relay::Relay;
 use crate::running::Running;
 use crate::settled::Settled;
+use crate::settlement::Settler;
 use crate::watch::{self, Watch};
 use crate::worker::Worker;
 use crate::{doors, folder, keeper, store};
@@ -58,10 +61,29 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         async move { tokio::join!(catalog.keep_compiled(), catalog.follow()) }
     });
     let worker = workers.then(|| {
-        let (settled, running) = (Arc::clone(&settled), Arc::clone(&running));
-        let worker =
-            Worker::new(Arc::clone(&store), engine, Arc::clone(&catalog), settled, running, Arc::clone(&watch));
-        tokio::spawn(worker.run(stopping.clone()))
+        let (settled, running, sendable) = (Arc::clone(&settled), Arc::clone(&running), Arc::<Notify>::default());
+        let settler = Settler { store: Arc::clone(&store), watch: Arc::clone(&watch) };
+        let outside = engine.outside();
+        let worker = Worker::new(
+            Arc::clone(&store),
+            engine,
+            Arc::clone(&catalog),
+            Arc::clone(&settled),
+            Arc::clone(&running),
+            Arc::clone(&watch),
+            Arc::clone(&sendable),
+        );
+        let host = worker.host.clone();
+        let relay = outside.map(|outside| Arc::new(Relay { settler, outside, running, settled, sendable, host }));
+        let (sending, working) = (stopping.clone(), stopping.clone());
+        tokio::spawn(async move {
+            let send = async {
+                if let Some(relay) = relay {
+                    relay.run(sending).await;
+                }
+            };
+            tokio::join!(worker.run(working), send)
+        })
     });
     let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
     let (limits, connections) = limits(&config);
@@ -77,7 +99,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     let _ = keeper.await; // Its step is one short commit.
     if let Some(worker) = worker {
         match tokio::time::timeout(DRAIN, worker).await {
-            Ok(ended) => ended.context("the worker failed")?,
+            Ok(ended) => drop(ended.context("the worker failed")?),
             Err(_) => {
                 tracing::warn!("what still runs is given up; its effects are rolled back and its messages run again")
             }

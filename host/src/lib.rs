@@ -16,12 +16,15 @@ pub mod message;
 pub mod clock;
 pub mod flow;
 pub mod outside;
+pub mod deferred;
 pub mod manifest;
 
 mod doors;
 mod api;
 pub mod store;
 mod worker;
+mod relay;
+mod settlement;
 mod running;
 mod settled;
 pub mod engine;

@@ -147,6 +147,12 @@ pub fn published_event_id(message: &str, ordinal: u32) -> String {
     derive("semel event", &[message, &ordinal.to_string()])
 }
 
+/// The same of the `ordinal`-th request that a run deferred.
+#[must_use]
+pub fn deferred_event_id(message: &str, ordinal: u32) -> String {
+    derive("semel deferred", &[message, &ordinal.to_string()])
+}
+
 /// The `Idempotency-Key` of the `ordinal`-th outside call (from 0) of a message, where the guest sets none: 32
 /// hexadecimal digits, equal on every attempt, and unknown to whoever does not know the installation's secret.
 #[must_use]

@@ -26,8 +26,8 @@ mod value;
 
 pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 pub use error::{DatabaseError, Error, SqlError};
-pub use logins::{AppLogins, Login, Logins};
 pub use ledger::{Call, CallEnd, CallId, CallRecord, CallState, Happened, Intent, Ledger, by_call, happened};
+pub use logins::{AppLogins, Login, Logins};
 pub use record::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, LogRecord, MessageFilter, MessageRecord};
 pub use session::{Bounds, Published, Savepoint, Session, StateOp, StateReply};
 pub use steering::{Decided, Retention, Steering};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::engine::catalog::{Catalog, Function};
@@ -18,7 +18,8 @@ use crate::message::{Claim, Claimed, Contract, Message, Outcome, Usage};
 use crate::running::{Place, Running, Stop};
 use crate::settle::{Settlement, settle};
 use crate::settled::Settled;
-use crate::store::{self, ClaimRequest, Commit, Failure, Known, Lane, Store};
+use crate::settlement::Settler;
+use crate::store::{self, ClaimRequest, Lane, Store};
 use crate::watch::Watch;
 
 /// How many messages run at once.
@@ -37,6 +38,9 @@ pub(crate) struct Worker {
     /// A fresh random id: nothing is owned by a host's name.
     pub(crate) host: String,
     running: Arc<Running>,
+    settler: Settler,
+    /// Says that a commit may have left something for [`crate::relay`].
+    sendable: Arc<Notify>,
     suspects: AtomicBool,
 }
 
@@ -48,9 +52,12 @@ impl Worker {
         settled: Arc<Settled>,
         running: Arc<Running>,
         watch: Arc<Watch>,
+        sendable: Arc<Notify>,
     ) -> Arc<Self> {
         let host = hex::encode(rand::random::<[u8; 8]>());
-        Arc::new(Self { store, engine, catalog, settled, running, watch, host, suspects: AtomicBool::new(true) })
+        let settler = Settler { store: Arc::clone(&store), watch: Arc::clone(&watch) };
+        let suspects = AtomicBool::new(true);
+        Arc::new(Self { store, engine, catalog, settled, watch, host, running, settler, sendable, suspects })
     }
 
     /// Works until `stop` says so, then lets what runs end.
@@ -208,17 +215,19 @@ impl Worker {
             Settlement::Commit => {
                 if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
                     session.leave(answer, usage.clone());
-                    let began = Instant::now();
-                    let commit = session.commit().await;
-                    self.watch.metrics.committed(began.elapsed());
-                    end = self.committed(&claim, function, commit, usage).await;
+                    let published = usage.published > 0;
+                    end = self.settler.commit(&claim, session, &policy, usage).await;
+                    if published {
+                        self.sendable.notify_one();
+                    }
                 }
             }
             settlement => {
                 if let Some(session) = session {
                     session.rollback().await; // The write lock must be free before the failure is recorded.
                 }
-                self.record(&claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
+                let (kind, reason) = (outcome.as_str(), outcome.reason());
+                self.settler.record(&claim, kind, reason, settlement.retry_after(), usage).await;
             }
         }
         watched.ended(end, &reason, fuel);
@@ -248,66 +257,6 @@ impl Worker {
         session.enter(&claim);
         let run = Run { settings: &function.settings, handler, message: &message, claim: &claim, stop, session };
         Ok(self.engine.invoke(run, started_at).await)
-    }
-
-    /// After a commit: done, or a failure that says so. Unknown becomes known only by asking the store. Returns how the
-    /// attempt ended.
-    async fn committed(&self, claim: &Claim, function: &Function, commit: Commit, usage: Usage) -> &'static str {
-        let known = match commit.known() {
-            Some(known) => known,
-            None => self.resolve(claim).await,
-        };
-        match known {
-            Known::Committed => "completed",
-            Known::Fenced => {
-                tracing::warn!(
-                    function = claim.function,
-                    seq = claim.seq,
-                    "a commit was refused: the claim was taken over"
-                );
-                self.record(claim, "lost-lease", "the claim was taken over before the commit".into(), None, usage)
-                    .await;
-                "lost-lease"
-            }
-            Known::RolledBack => {
-                let outcome = Outcome::Doomed("the database did not take the commit".into());
-                let policy = function.manifest().policy();
-                let settlement = settle(&outcome, claim.attempts_counted(), &policy, rand::random());
-                self.record(claim, outcome.as_str(), outcome.reason(), settlement.retry_after(), usage).await;
-                outcome.as_str()
-            }
-        }
-    }
-
-    /// Asks until it is known. The claim is renewed meanwhile, so nobody else begins.
-    async fn resolve(&self, claim: &Claim) -> Known {
-        loop {
-            match self.store.resolve(claim).await {
-                Ok(known) => {
-                    let outcome = self.watch.metrics.resolved(&claim.function, known);
-                    tracing::warn!(seq = claim.seq, outcome, "what became of an unknown commit is known");
-                    return known;
-                }
-                Err(error) => tracing::error!(%error, "cannot find out what became of a commit"),
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    async fn record(
-        &self,
-        claim: &Claim,
-        kind: &'static str,
-        message: String,
-        retry_after: Option<Duration>,
-        usage: Usage,
-    ) {
-        let end = Failure { kind, message, retry_after };
-        match self.store.settle(claim, end, usage).await {
-            Ok(true) => {}
-            Ok(false) => tracing::debug!(seq = claim.seq, kind, "somebody else holds the message by now"),
-            Err(error) => tracing::error!(%error, kind, "the end of a run could not be recorded; its lease will end"),
-        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::engine::label::{Class, guarantees};
 use crate::message;
 use crate::store::{MessageFilter, MessageRecord};
 
-const MOST: u32 = 1000;
+/// Most rows of a page.
+pub(super) const MOST: u32 = 1000;
 
 /// The query of a listing.
 #[derive(Debug, Deserialize)]

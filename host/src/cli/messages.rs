@@ -35,16 +35,7 @@ impl Messages {
         let row = |message: &serde_json::Value| {
             let keys = ["id", "function", "state", "attempt", "created_at"];
             let mut cells: Vec<String> = keys.iter().map(|key| table::cell(&message[key])).collect();
-            let error = &message["last_error"];
-            cells.push(if error.is_null() {
-                String::new()
-            } else {
-                format!(
-                    "{}: {}",
-                    table::cell(&error["kind"]),
-                    table::cell(&error["message"]).chars().take(60).collect::<String>()
-                )
-            });
+            cells.push(table::error(&message["last_error"]));
             cells
         };
         let rows: Vec<_> = messages.iter().map(row).collect();

@@ -31,3 +31,12 @@ pub(super) fn json(document: &Value) -> anyhow::Result<()> {
     out!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
+
+/// A `last_error` in few words; empty if there is none.
+pub(crate) fn error(error: &Value) -> String {
+    if error.is_null() {
+        return String::new();
+    }
+    let message: String = cell(&error["message"]).chars().take(60).collect();
+    format!("{}: {message}", cell(&error["kind"]))
+}

@@ -40,7 +40,7 @@
 //! | `wasi:http`: body of a request, of an answer | [`REQUEST_BYTES`], [`CALLED_BYTES`] | not sent; `HTTP-response-body-size` |
 //! | `wasi:http`: answers that are held | [`CALLED_BYTES`] times [`CALLS_AT_ONCE`] | as above |
 //! | `wasi:http`: headers, time | [`FIELD_BYTES`], `outside::Limits`, and until the run must be over | an error of the call |
-//! | `deferred-http` | not sent by this version | error `forbidden` |
+//! | `deferred-http`: requests | as events of `outbox` | error `forbidden`, `too-large` |
 
 use crate::manifest::Limits;
 

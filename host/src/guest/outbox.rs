@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::View;
 use super::bindings::semel::function::outbox as wit;
 use crate::engine::limits::{EVENT_BYTES, MOST_HEADERS, MOST_PUBLISHED, NAME_BYTES, PUBLISHED_BYTES};
-use crate::message::{Event, published_event_id};
+use crate::message::{Event, Header, published_event_id};
 use crate::store::Published;
 
 pub(crate) struct Outbox {
@@ -43,9 +43,13 @@ impl Outbox {
     }
 }
 
-/// Of the body and the headers.
 fn size(event: &wit::Outgoing) -> usize {
-    event.body.len() + event.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
+    size_of(&event.body, &event.headers)
+}
+
+/// What a body and its headers count as, in bytes.
+pub(super) fn size_of(body: &[u8], headers: &[Header]) -> usize {
+    body.len() + headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
 }
 
 impl View<'_, Outbox> {
@@ -82,7 +86,7 @@ impl View<'_, Outbox> {
 }
 
 /// Headers that begin with `semel-` are the host's to give.
-fn without_reserved(mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
+pub(super) fn without_reserved(mut headers: Vec<Header>) -> Vec<Header> {
     headers.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("semel-"));
     headers
 }

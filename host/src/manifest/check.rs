@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{COMMIT_MARGIN, Manifest};
+use crate::deferred::FUNCTION;
 use crate::outside::Grants;
 
 impl Manifest {
@@ -50,8 +51,25 @@ impl Manifest {
             return Err("function.toml: [idempotency] window must be longer than nothing".into());
         }
         Grants::parse(&self.grants.http).map_err(|e| format!("function.toml: [grants] http: {e}"))?;
+        self.check_reserved().map_err(|e| format!("function.toml: {e}"))?;
         self.check_routes()?;
         self.check_available()
+    }
+
+    /// Names that are the engine's own.
+    fn check_reserved(&self) -> Result<(), String> {
+        if self.name == FUNCTION {
+            return Err(format!("name = \"{FUNCTION}\" is Semel's own; choose another"));
+        }
+        if self.app == "semel" {
+            return Err("app = \"semel\" is Semel's own; choose another".into());
+        }
+        if self.trigger.topics.iter().chain(&self.grants.topics).any(|topic| topic == FUNCTION) {
+            return Err(format!(
+                "the topic \"{FUNCTION}\" is Semel's own; import semel:function/deferred-http instead"
+            ));
+        }
+        Ok(())
     }
 
     fn check_routes(&self) -> Result<(), String> {

@@ -152,6 +152,12 @@ impl Grants {
         entries.into_iter().map(|entry| Origin::parse(entry)).collect::<Result<_, _>>().map(Self)
     }
 
+    /// One server alone.
+    #[must_use]
+    pub fn of(origin: Origin) -> Self {
+        Self(vec![origin])
+    }
+
     /// Whether nothing is granted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

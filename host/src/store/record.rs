@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::message::{Answer, Contract, State};
+use crate::message::{Answer, Contract, Header, State};
 
 /// Which messages to list.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,8 @@ pub struct MessageRecord {
     pub group: Option<String>,
     /// Its priority.
     pub priority: i32,
+    /// Its headers, in order.
+    pub headers: Vec<Header>,
     /// Where it stands.
     pub state: State,
     /// Claims so far.

@@ -18,6 +18,7 @@ mod keys;
 mod deploys;
 mod versions;
 mod decisions;
+mod deferred;
 mod startup;
 mod first_contact;
 mod compiling;

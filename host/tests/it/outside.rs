@@ -23,6 +23,8 @@ pub(crate) struct Server {
 #[derive(Clone, Copy)]
 pub(crate) enum Then {
     Say(&'static [u8]),
+    /// Says the one thing to so many, and the other to all after them.
+    Change(usize, &'static [u8], &'static [u8]),
     /// Says this, and this again and again.
     Endless(&'static [u8], &'static [u8]),
     /// Says this and holds the connection.
@@ -63,9 +65,15 @@ impl Server {
 
 async fn serve(mut stream: TcpStream, then: Then, requests: Arc<Mutex<Vec<String>>>) {
     let Ok(request) = read(&mut stream).await else { return };
-    requests.lock().expect("a lock").push(request);
+    let before = {
+        let mut requests = requests.lock().expect("a lock");
+        requests.push(request);
+        requests.len() - 1
+    };
     let _ = match then {
         Then::Say(text) => stream.write_all(text).await,
+        Then::Change(first, text, _) if before < first => stream.write_all(text).await,
+        Then::Change(_, _, text) => stream.write_all(text).await,
         Then::Endless(text, more) => {
             let _ = stream.write_all(text).await;
             while stream.write_all(more).await.is_ok() {}

@@ -15,21 +15,30 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 25] = [
+const LAYERS: [(&str, &[&str]); 28] = [
     ("clock", &[]),
     ("message", &["clock"]),
     ("flow", &["clock"]),
     ("outside", &[]),
-    ("manifest", &["clock", "flow", "message", "outside"]),
+    ("deferred", &["message"]),
+    ("manifest", &["clock", "deferred", "flow", "message", "outside"]),
     ("settle", &["message", "manifest"]),
     ("running", &["message"]),
     ("settled", &[]),
     ("store", &["clock", "flow", "message"]),
-    ("guest", &["clock", "message", "manifest", "outside", "store", "engine"]),
+    ("guest", &["clock", "deferred", "message", "manifest", "outside", "store", "engine"]),
     ("engine", &["clock", "message", "manifest", "outside", "running", "store", "guest"]),
     ("watch", &["message", "store"]),
-    ("worker", &["clock", "message", "manifest", "running", "store", "engine", "settle", "settled", "watch"]),
-    ("api", &["clock", "message", "manifest", "running", "store", "engine", "settled", "watch"]),
+    ("settlement", &["message", "settle", "store", "watch"]),
+    (
+        "worker",
+        &["clock", "message", "manifest", "running", "store", "engine", "settle", "settled", "settlement", "watch"],
+    ),
+    (
+        "relay",
+        &["deferred", "guest", "manifest", "message", "outside", "running", "settle", "settled", "settlement", "store"],
+    ),
+    ("api", &["clock", "deferred", "message", "manifest", "relay", "running", "store", "engine", "settled", "watch"]),
     ("doors", &[]),
     ("keeper", &["store"]),
     ("config", &["engine", "manifest", "store"]),
@@ -37,7 +46,19 @@ const LAYERS: [(&str, &[&str]); 25] = [
     (
         "host",
         &[
-            "api", "config", "doors", "engine", "folder", "keeper", "outside", "running", "settled", "store", "watch",
+            "api",
+            "config",
+            "doors",
+            "engine",
+            "folder",
+            "keeper",
+            "outside",
+            "relay",
+            "running",
+            "settled",
+            "settlement",
+            "store",
+            "watch",
             "worker",
         ],
     ),

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use crate::engine::limits::{CALLED_BYTES, CALLS_AT_ONCE, CHUNK_BYTES, MOST_CALLS, REQUEST_BYTES};
 use crate::message::call_key;
 use crate::outside::{BodyFailed, Called, Client, Grants, Lost, NotSent, Request, Target};
-use crate::store::{CallEnd, Intent, Ledger};
+use crate::store::{self, CallEnd, Intent, Ledger};
 
 /// What room for answers is counted in, in bytes.
 const UNIT: usize = 1 << 10;
@@ -29,6 +29,30 @@ const ANSWER_UNITS: usize = CALLED_BYTES / UNIT;
 pub(crate) struct Outside {
     pub(crate) client: Client,
     pub(crate) ledger: Arc<dyn Ledger>,
+}
+
+impl Outside {
+    /// Makes a call that is in the ledger before it begins, and its end after it.
+    ///
+    /// # Errors
+    /// If the ledger is not available: then the call was not made.
+    pub(crate) async fn record(
+        &self,
+        intent: Intent,
+        call: impl Future<Output = Called>,
+    ) -> Result<Called, store::Error> {
+        let intended = self.ledger.intend(intent).await?;
+        let called = call.await;
+        let end = match &called {
+            Called::Answered(answer) => CallEnd::Done(answer.status.as_u16()),
+            Called::NotSent(why) => CallEnd::Failed(why.to_string()),
+            Called::Unknown(why) => CallEnd::Unknown(why.to_string()),
+        };
+        if let Err(error) = self.ledger.finish(intended, end).await {
+            tracing::warn!(%error, "the end of an outside call is not in the ledger, where it stays unknown");
+        }
+        Ok(called)
+    }
 }
 
 /// What a run calls with.
@@ -132,33 +156,26 @@ impl Caller {
             tracing::warn!(%error, "an outside call cannot be written to the ledger");
             Error::InternalError(Some("the ledger of outside calls is not available".into()))
         };
-        let call = self.outside.ledger.intend(intent).await.map_err(unavailable)?;
         let room = room_for_one(room);
-        let called = match (target, body) {
-            (Err(why), _) => Called::NotSent(NotSent::Invalid(why.into())),
-            (_, Err(why)) => Called::NotSent(NotSent::Invalid(format!("the body was not given: {why}"))),
-            (Ok(target), Ok(body)) => {
-                let request = Request {
-                    method: head.method,
-                    target,
-                    headers: head.headers,
-                    body: body.to_bytes(),
-                    key: Some(key),
-                    connect: options.connect_timeout,
-                    first_byte: options.first_byte_timeout,
-                    answer: room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT,
-                };
-                self.outside.client.call(request, &self.grants, deadline).await
-            }
+        let call = async {
+            let (target, body) = match (target, body) {
+                (Err(why), _) => return Called::NotSent(NotSent::Invalid(why.into())),
+                (_, Err(why)) => return Called::NotSent(NotSent::Invalid(format!("the body was not given: {why}"))),
+                (Ok(target), Ok(body)) => (target, body),
+            };
+            let request = Request {
+                method: head.method,
+                target,
+                headers: head.headers,
+                body: body.to_bytes(),
+                key: Some(key),
+                connect: options.connect_timeout,
+                first_byte: options.first_byte_timeout,
+                answer: room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT,
+            };
+            self.outside.client.call(request, &self.grants, deadline).await
         };
-        let end = match &called {
-            Called::Answered(answer) => CallEnd::Done(answer.status.as_u16()),
-            Called::NotSent(why) => CallEnd::Failed(why.to_string()),
-            Called::Unknown(why) => CallEnd::Unknown(why.to_string()),
-        };
-        if let Err(error) = self.outside.ledger.finish(call, end).await {
-            tracing::warn!(%error, "the end of an outside call is not in the ledger, where it stays unknown");
-        }
+        let called = self.outside.record(intent, call).await.map_err(unavailable)?;
         answer(called, room)
     }
 }

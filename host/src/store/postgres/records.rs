@@ -115,6 +115,7 @@ fn record(row: &PgRow) -> Result<MessageRecord, Error> {
         function: row.get("function"),
         group: row.get("group_key"),
         priority: i32::try_from(row.get::<i64, _>("priority")).unwrap_or(0),
+        headers: serde_json::from_str(row.get("headers")).map_err(|e| Error::Broken(format!("headers: {e}")))?,
         state,
         attempt: unsigned(row.get("attempt")),
         attempts_before: unsigned(row.get("attempts_before")),

@@ -1,5 +1,5 @@
--- The active version of every function.
+-- The active version of every function that somebody deployed.
 SELECT v.version, v.digest, v.manifest, v.contract, v.label, v.created_at, v.previous, f.name, f.paused
 FROM semel_functions f JOIN semel_versions v ON v.function = f.name AND v.version = f.active
-WHERE f.removed = 0
+WHERE f.removed = 0 AND v.digest <> 'built-in'
 ORDER BY f.name

@@ -115,6 +115,7 @@ fn record(row: &SqliteRow) -> Result<MessageRecord, Error> {
         function: row.get("function"),
         group: row.get("group_key"),
         priority: row.get("priority"),
+        headers: serde_json::from_str(row.get("headers")).map_err(|e| Error::Broken(format!("headers: {e}")))?,
         state,
         attempt: row.get("attempt"),
         attempts_before: row.get("attempts_before"),

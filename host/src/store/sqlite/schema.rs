@@ -6,9 +6,10 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::connection::Connection;
 use super::{Error, classify};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../../migrations/sqlite/0001_queue.sql"),
     include_str!("../../../../migrations/sqlite/0002_steering.sql"),
+    include_str!("../../../../migrations/sqlite/0003_deferred.sql"),
 ];
 const INSTALL: &str = include_str!("install.sql");
 const OPEN_EPOCH: &str = include_str!("open_epoch.sql");
