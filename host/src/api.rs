@@ -28,6 +28,7 @@ mod cloud_events;
 mod functions;
 mod messages;
 mod outbox;
+mod ledger;
 mod steering;
 mod probes;
 pub(crate) mod document;
@@ -94,6 +95,7 @@ fn routes() -> Vec<(&'static str, Guard, MethodRouter<Api>)> {
         ("/v1/messages/{id}/cancel", Token, post(steering::cancel)),
         ("/v1/redrive", Token, post(steering::redrive_many)),
         ("/v1/outbox", Token, get(outbox::list)),
+        ("/v1/ledger", Token, get(ledger::list)),
         ("/v1/counts", Token, get(messages::counts)),
         ("/v1/health", Token, get(probes::health)),
         ("/metrics", Token, get(probes::metrics)),

@@ -22,6 +22,7 @@ mod doctor;
 mod experiment;
 mod functions;
 mod inspect;
+mod ledger;
 mod messages;
 mod migrate;
 mod outbox;
@@ -62,6 +63,7 @@ enum Command {
     Redrive(redrive::Redrive),
     Resolve(resolve::Resolve),
     Cancel(cancel::Cancel),
+    Ledger(ledger::Ledger),
     Doctor(doctor::Doctor),
     Migrate(migrate::Migrate),
     Experiment(experiment::Experiment),
@@ -117,6 +119,7 @@ impl Command {
             Self::Redrive(command) => command.execute().await,
             Self::Resolve(command) => command.execute().await.map(|()| true),
             Self::Cancel(command) => command.execute().await.map(|()| true),
+            Self::Ledger(command) => command.execute().await.map(|()| true),
             Self::Doctor(command) => command.execute().await,
             Self::Migrate(command) => command.execute().await.map(|()| true),
             Self::Experiment(command) => command.execute().await,

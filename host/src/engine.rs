@@ -121,11 +121,6 @@ impl Engine {
         self.outside.clone()
     }
 
-    /// Whether functions may be granted servers.
-    pub(crate) fn can_call(&self) -> bool {
-        self.outside.is_some()
-    }
-
     /// Makes a component ready to run, and checks it against the world: unknown imports and missing exports show here.
     ///
     /// # Errors
@@ -181,14 +176,15 @@ impl Engine {
 
     /// Runs one message in a fresh instance.
     pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
-        let Run { settings, handler, message, claim, stop, session } = run;
+        let Run { settings, handler, message, claim, .. } = run;
+        let stop = Arc::clone(&run.stop);
         let asked = Instant::now();
         let share = self.budget.enter(message.body.len()).await;
         let started = Instant::now();
         let started_at = started_at.plus(started - asked);
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
         let limiter = Limiter::new(settings.manifest.limits.memory.0, share);
-        let state = State::new(settings, message, claim, session, times, limiter, self.outside.as_ref());
+        let state = State::new(run, times, limiter, self.outside.as_ref());
         let mut store = Store::new(&self.wasm, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
@@ -214,7 +210,7 @@ impl Engine {
             self.give_up_calls(message, claim).await;
         }
         let outcome = match (outcome(returned, &state), stop.asked()) {
-            // It was interrupted in a statement, which ends the transaction with some databases.
+            // It was interrupted while it waited, or in a statement, which ends the transaction with some databases.
             (Outcome::TimedOut | Outcome::Doomed(_), Some(asked)) => asked.clone(),
             (outcome, _) => outcome,
         };

@@ -9,12 +9,11 @@ use std::time::Instant;
 use wasmtime::component::{HasData, HasSelf, Linker};
 
 use crate::clock::Timestamp;
+use crate::engine::Run;
 use crate::engine::label::Class;
 use crate::engine::memory::Limiter;
 use crate::manifest::Manifest;
-use crate::message::{Claim, Message};
 use crate::outside::Grants;
-use crate::store::Session;
 
 pub(crate) mod bindings;
 pub(crate) mod context;
@@ -60,16 +59,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// For one attempt at one message, which must end at `deadline` (moved by the time spent waiting for the database).
-    pub(crate) fn new(
-        settings: &Arc<Settings>,
-        message: &Message,
-        claim: &Claim,
-        session: Box<dyn Session>,
-        times: Times,
-        limiter: Limiter,
-        outside: Option<&Arc<Outside>>,
-    ) -> Self {
+    /// For one attempt at one message, which must end at its deadline (moved by the time spent waiting for the database).
+    pub(crate) fn new(run: Run<'_>, times: Times, limiter: Limiter, outside: Option<&Arc<Outside>>) -> Self {
+        let Run { settings, message, claim, .. } = run;
         let log = log::Log::new(times);
         let outside = outside.filter(|_| !settings.calls.is_empty());
         let caller = outside.map(|outside| Caller {
@@ -81,8 +73,9 @@ impl State {
             fence: claim.fence,
             attempt: claim.attempt,
         });
+        let wasi = wasi::Wasi::new(&run, times, &log, caller);
         Self {
-            transaction: transaction::Transaction::new(session, &settings.manifest.limits, times.deadline),
+            transaction: transaction::Transaction::new(run.session, &settings.manifest.limits, times.deadline),
             outbox: outbox::Outbox::new(&message.id, &settings.manifest.grants.topics),
             keyspace: state::Keyspace::new(&message.function),
             context: context::Context::new(settings, message),
@@ -91,7 +84,7 @@ impl State {
                 claim.attempts_before + settings.manifest.max_attempts(),
                 times,
             ),
-            wasi: wasi::Wasi::new(settings, message, &log, caller),
+            wasi,
             log,
             requests: deferred_http::Requests::new(settings, &message.id),
             limiter,

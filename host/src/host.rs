@@ -18,6 +18,7 @@ use crate::relay::Relay;
 use crate::running::Running;
 use crate::settled::Settled;
 use crate::settlement::Settler;
+use crate::store::Ledger;
 use crate::watch::{self, Watch};
 use crate::worker::Worker;
 use crate::{doors, folder, keeper, store};
@@ -43,9 +44,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         Some(folder) => engine.keep_artifacts(folder, &store.secret())?,
         None => tracing::warn!("there is no folder for compiled components (cache): each start compiles them"),
     }
-    if let Some(ledger) = store::open_ledger(&config.database).await? {
-        engine.allow_calls(Client::new(outside::Limits::default()), ledger);
-    }
+    engine.allow_calls(Client::new(outside::Limits::default()), Arc::clone(&store) as Arc<dyn Ledger>);
     let engine = Arc::new(engine);
     let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);
     if let Some(folder) = &config.functions {

@@ -180,8 +180,19 @@ pub struct Grants {
     pub topics: Vec<String>,
     /// Hosts it may call.
     pub http: Vec<String>,
-    /// `pinned` or `real`.
-    pub clock: Option<String>,
+    /// What its clocks show.
+    pub clock: Clock,
+}
+
+/// `[grants] clock`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clock {
+    /// The time of acceptance, equal on every attempt.
+    #[default]
+    Pinned,
+    /// The time that it is.
+    Real,
 }
 
 /// `[idempotency]`
@@ -348,7 +359,8 @@ mod tests {
 
     #[test]
     fn refuses_what_it_could_only_ignore() {
-        let text = "name = \"a\"\n[grants]\nclock = \"real\"";
-        assert!(Manifest::parse(text).expect_err("clock").contains("not available"));
+        let text = "name = \"a\"\n[[trigger.cron]]\nschedule = \"0 3 * * *\"";
+        assert!(Manifest::parse(text).expect_err("cron").contains("not available"));
+        assert!(Manifest::parse("name = \"a\"\n[grants]\nclock = \"fast\"").expect_err("clock").contains("line 3"));
     }
 }

@@ -85,6 +85,12 @@ impl State {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
+    /// Whether a person may put the message back into the queue.
+    #[must_use]
+    pub fn can_be_redriven(self) -> bool {
+        matches!(self, Self::Dead | Self::InDoubt | Self::Cancelled)
+    }
+
     /// Whether nothing more happens to the message by itself.
     #[must_use]
     pub fn is_final(self) -> bool {

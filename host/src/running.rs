@@ -1,7 +1,9 @@
 //! What runs in this process: the claims whose leases it renews, and a way to ask one of them to end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::SetOnce;
 
 use crate::message::{Claim, Outcome};
 
@@ -14,14 +16,20 @@ pub(crate) struct Running {
 
 type Claims = HashMap<(i64, i64), (Claim, Arc<Stop>)>;
 
-/// Asks one run to end: looked at while the guest computes. A request, not a promise: what makes sure is the fence.
+/// Asks one run to end: looked at while the guest computes, or waits. A request, not a promise: what makes sure is the
+/// fence.
 #[derive(Default)]
-pub(crate) struct Stop(OnceLock<Outcome>);
+pub(crate) struct Stop(SetOnce<Outcome>);
 
 impl Stop {
     /// How the run ends because of it, if it was asked to.
     pub(crate) fn asked(&self) -> Option<&Outcome> {
         self.0.get()
+    }
+
+    /// Returns when it is asked to.
+    pub(crate) async fn until_asked(&self) {
+        self.0.wait().await;
     }
 }
 

@@ -26,7 +26,9 @@ mod value;
 
 pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 pub use error::{DatabaseError, Error, SqlError};
-pub use ledger::{Call, CallEnd, CallId, CallRecord, CallState, Happened, Intent, Ledger, by_call, happened};
+pub use ledger::{
+    Call, CallEnd, CallFilter, CallId, CallRecord, CallState, Happened, Intent, Ledger, by_call, happened,
+};
 pub use logins::{AppLogins, Login, Logins};
 pub use record::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, LogRecord, MessageFilter, MessageRecord};
 pub use session::{Bounds, Published, Savepoint, Session, StateOp, StateReply};
@@ -34,9 +36,9 @@ pub use steering::{Decided, Retention, Steering};
 pub use value::{Column, Rows, Value};
 
 /// Everything a host needs from its database.
-pub trait Store: Queue + Catalog + Records + Steering {}
+pub trait Store: Queue + Catalog + Records + Steering + Ledger {}
 
-impl<T: Queue + Catalog + Records + Steering> Store for T {}
+impl<T: Queue + Catalog + Records + Steering + Ledger> Store for T {}
 
 /// Opens the store that `url` names, creating and migrating it where that is safe, and begins a new epoch in it.
 ///
@@ -130,21 +132,6 @@ pub struct Held {
     pub attempt: u32,
     /// Random id of the host that claimed it.
     pub host: String,
-}
-
-/// What the rows that say `running` say, past all hosts: what a killed or frozen one was working on. A file must not be
-/// held by a host.
-/// Opens the ledger of outside calls that belongs to the database of this URL, creating it if it is not there. The process
-/// must hold the database: what is intended in the ledger was left by an earlier one, and becomes unknown. None for a
-/// database that has no ledger yet.
-///
-/// # Errors
-/// Says what is not usable, and what to do about it.
-pub async fn open_ledger(url: &str) -> Result<Option<Arc<dyn Ledger>>, Error> {
-    match url.split_once(':') {
-        Some(("sqlite", path)) => Ok(Some(Arc::new(sqlite::open_ledger(path.trim_start_matches("//")).await?))),
-        _ => Ok(None),
-    }
 }
 
 /// How many rows say `running` in a database that no host holds: what a killed host was working on.

@@ -19,5 +19,5 @@ CREATE TABLE semel_calls (
     ended_at    INTEGER
 ) STRICT;
 
-CREATE INDEX semel_calls_message ON semel_calls (message);
+CREATE INDEX semel_calls_message ON semel_calls (message, ordinal);
 CREATE INDEX semel_calls_open ON semel_calls (state, id) WHERE state IN ('intended', 'unknown');

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::document::MessageDocument;
-use super::{Api, Part, Problem};
+use super::{Api, Part, Problem, ledger};
 use crate::engine::label::{Class, guarantees};
 use crate::message;
-use crate::store::{MessageFilter, MessageRecord};
+use crate::store::{AttemptRecord, MessageFilter, MessageRecord, by_call};
 
-/// Most rows of a page.
+/// Entries of one page.
 pub(super) const MOST: u32 = 1000;
 
 /// The query of a listing.
@@ -47,11 +47,24 @@ pub(super) async fn show(State(api): State<Api>, Part(id): Part) -> Result<Json<
 pub(super) async fn trace(State(api): State<Api>, Part(id): Part) -> Result<Json<Value>, Problem> {
     let record = find(&api, &id).await?;
     let attempts = api.store.attempts(&id).await?;
+    let calls = api.store.calls(&id).await?;
+    let calls = by_call(&calls);
     let class = record.label.as_deref().and_then(Class::parse);
     let decisions = api.store.decisions(&id).await?;
     let rows = record.contract.zip(class).map(|(contract, class)| guarantees(contract, class));
     let message = MessageDocument::new(record, &api.catalog);
-    Ok(Json(json!({ "message": message, "attempts": attempts, "decisions": decisions, "guarantees": rows })))
+    let attempt = |attempt: &AttemptRecord| {
+        let mut document = json!(attempt);
+        document["calls"] = json!(ledger::under(attempt.fence, &calls));
+        document
+    };
+    Ok(Json(json!({
+        "message": message,
+        "attempts": attempts.iter().map(attempt).collect::<Vec<_>>(),
+        "calls": calls.iter().map(ledger::call).collect::<Vec<_>>(),
+        "decisions": decisions,
+        "guarantees": rows,
+    })))
 }
 
 pub(super) async fn find(api: &Api, id: &str) -> Result<MessageRecord, Problem> {

@@ -92,6 +92,10 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 pub(super) async fn health(State(api): State<Api>) -> Result<Json<Value>, Problem> {
     let mut facts = system::facts(api.limits.connections);
     facts.push(functions(&api));
+    facts.extend(api.catalog.all().iter().filter_map(|function| {
+        let waiting = api.catalog.keeps_others_waiting(function)?;
+        Some(Fact::new("host", format!("function {}", function.manifest().name), waiting, None))
+    }));
     facts.extend(api.store.health().await?);
     let well = facts.iter().all(|fact| fact.advice.is_none());
     Ok(Json(json!({ "version": env!("CARGO_PKG_VERSION"), "well": well, "facts": facts })))

@@ -1,5 +1,6 @@
 //! What people decide about functions and messages: `rollback`, `pause`, `resume`, `remove`, `redrive`, `resolve`, `cancel`.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::document::{self, MessageDocument};
-use super::{Api, Part, Problem, messages};
+use super::{Api, Part, Problem, ledger, messages};
 use crate::engine::catalog::Refusal;
 use crate::message;
 use crate::store::Decided;
@@ -98,8 +99,23 @@ pub(super) async fn remove(State(api): State<Api>, Part(name): Part) -> Result<J
     Ok(Json(json!({ "name": name, "dead": dead })))
 }
 
+/// Whether outside calls may be made again.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Again {
+    yes: bool,
+}
+
 /// `POST /v1/messages/{id}/redrive`
-pub(super) async fn redrive(State(api): State<Api>, Part(id): Part) -> Result<Json<MessageDocument>, Problem> {
+pub(super) async fn redrive(
+    State(api): State<Api>,
+    Part(id): Part,
+    body: Body,
+) -> Result<Json<MessageDocument>, Problem> {
+    let Again { yes } = read(body)?;
+    if !yes && messages::find(&api, &id).await?.state.can_be_redriven() {
+        ledger::refuse_again(&id, &api.store.calls(&id).await?)?;
+    }
     let decided = api.store.redrive(&id).await?;
     done(&api, &id, decided, "only one that is dead, in-doubt or cancelled can be redriven").await
 }
@@ -157,6 +173,9 @@ struct Filter {
     function: String,
     state: Redrivable,
     limit: Option<u32>,
+    /// Also those with outside calls that may have happened.
+    #[serde(default)]
+    yes: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,7 +186,8 @@ enum Redrivable {
     Cancelled,
 }
 
-/// `POST /v1/redrive`: all messages of a function in one state, oldest first, in small steps.
+/// `POST /v1/redrive`: all messages of a function in one state, oldest first, in small steps; without a yes not those
+/// with outside calls that may have happened.
 pub(super) async fn redrive_many(State(api): State<Api>, body: Body) -> Result<Json<Value>, Problem> {
     let filter: Filter = read(body)?;
     let state = match filter.state {
@@ -178,16 +198,25 @@ pub(super) async fn redrive_many(State(api): State<Api>, body: Body) -> Result<J
     if api.catalog.find(&filter.function).await?.is_none() {
         return Err(Refusal::Unknown.into());
     }
-    let (mut redriven, mut after) = (0, 0);
+    let (mut redriven, mut skipped, mut after) = (0, 0, 0);
     let mut left = filter.limit.unwrap_or(u32::MAX);
     while left > 0 {
-        let some = api.store.redrive_some(&filter.function, state, after, left.min(STEP)).await?;
-        let Some(last) = some.last() else { break };
+        let mut found = api.store.redrivable(&filter.function, state, after, left.min(STEP)).await?;
+        let Some((last, _)) = found.last() else { break };
         after = *last;
+        let all = found.len();
+        if !filter.yes {
+            let ids: Vec<String> = found.iter().map(|(_, id)| id.clone()).collect();
+            let called: HashSet<String> = api.store.called(&ids).await?.into_iter().collect();
+            found.retain(|(_, id)| !called.contains(id));
+        }
+        skipped += all - found.len();
+        let these = found.into_iter().map(|(seq, _)| seq).collect();
+        let some = api.store.redrive_some(&filter.function, state, these).await?;
         redriven += some.len();
         left = left.saturating_sub(u32::try_from(some.len()).unwrap_or(STEP));
     }
-    Ok(Json(json!({ "redriven": redriven })))
+    Ok(Json(json!({ "redriven": redriven, "skipped": skipped })))
 }
 
 /// The message after a decision, or why it was not taken.

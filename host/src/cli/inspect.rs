@@ -52,7 +52,7 @@ async fn inspect_file(path: &Path) -> anyhow::Result<Value> {
     };
     let manifest = manifest.map_err(anyhow::Error::msg)?;
     let contract = manifest.contract;
-    let label = label.under(manifest.calls());
+    let label = label.under(&manifest.grants);
     Ok(json!({
         "contract": contract,
         "label": label.class,

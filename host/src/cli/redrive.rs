@@ -21,6 +21,9 @@ pub(crate) struct Redrive {
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
+    /// Also where outside calls may already have happened, and may be made again
+    #[arg(long)]
+    yes: bool,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -29,16 +32,18 @@ pub(crate) struct Redrive {
 }
 
 impl Redrive {
-    /// Whether every message that was named is in the queue again.
+    /// Whether every message that was asked for is in the queue again.
     pub(crate) async fn execute(self) -> anyhow::Result<bool> {
-        let (mut redriven, mut refused) = (0, Vec::new());
+        let (mut redriven, mut skipped, mut refused) = (0, 0, Vec::new());
         if let Some(function) = &self.function {
-            let filter = json!({ "function": function, "state": self.state, "limit": self.limit });
+            let filter = json!({ "function": function, "state": self.state, "limit": self.limit, "yes": self.yes });
             let document = self.server.change(Method::POST, &["v1", "redrive"], filter).await?;
             redriven = document["redriven"].as_u64().unwrap_or(0);
+            skipped = document["skipped"].as_u64().unwrap_or(0);
         }
+        let again = if self.yes { json!({ "yes": true }) } else { Value::Null };
         for id in &self.ids {
-            match self.server.change(Method::POST, &["v1", "messages", id, "redrive"], Value::Null).await {
+            match self.server.change(Method::POST, &["v1", "messages", id, "redrive"], again.clone()).await {
                 Ok(_) => redriven += 1,
                 Err(error) => refused.push((id, error)),
             }
@@ -46,13 +51,19 @@ impl Redrive {
         if self.json {
             let refused: Vec<Value> =
                 refused.iter().map(|(id, error)| json!({ "id": id, "reason": error.to_string() })).collect();
-            table::json(&json!({ "redriven": redriven, "refused": refused }))?;
-            return Ok(refused.is_empty());
+            table::json(&json!({ "redriven": redriven, "skipped": skipped, "refused": refused }))?;
+            return Ok(refused.is_empty() && skipped == 0);
         }
         out!("{redriven} redriven");
+        if skipped > 0 {
+            eprintln!(
+                "semel: {skipped} left where they are, since outside calls of theirs may already have happened: `semel \
+                 ledger` lists calls, and --yes redrives these messages too"
+            );
+        }
         for (id, error) in &refused {
             eprintln!("semel: {id}: {error:#}");
         }
-        Ok(refused.is_empty())
+        Ok(refused.is_empty() && skipped == 0)
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::client::Server;
+use super::ledger;
 use super::table::{self, cell};
 
 /// Show the story of one message: its attempts, what each used and said, and what is guaranteed
@@ -59,6 +60,10 @@ impl Trace {
         for attempt in &attempts {
             print_details(attempt);
         }
+        if document["calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
+            out!("\noutside calls, over all attempts");
+            ledger::print(&document["calls"], &[]);
+        }
         for decision in document["decisions"].as_array().into_iter().flatten() {
             out!(
                 "\n{} {} by a person; it {}",
@@ -78,6 +83,17 @@ impl Trace {
 fn print_details(attempt: &Value) {
     if !attempt["error"].is_null() {
         out!("\nattempt {}: {}", attempt["attempt"], cell(&attempt["error"]));
+    }
+    for call in attempt["calls"].as_array().into_iter().flatten() {
+        let known = if call["status"].is_null() { &call["detail"] } else { &call["status"] };
+        out!(
+            "attempt {} called {} {}: {} {}",
+            attempt["attempt"],
+            cell(&call["method"]),
+            cell(&call["url"]),
+            cell(&call["state"]),
+            cell(known)
+        );
     }
     for line in attempt["logs"].as_array().into_iter().flatten() {
         let fields: Vec<String> = line["fields"]

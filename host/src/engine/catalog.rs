@@ -21,6 +21,9 @@ use crate::message::Contract;
 use crate::store::{self, Activation, Deployed, Deployment, Store, VersionRecord};
 
 mod follow;
+mod gate;
+
+use gate::{check_label, keeps_others_waiting};
 
 /// A deployed function at its active version.
 pub struct Function {
@@ -77,7 +80,7 @@ impl Function {
     /// Its imports, as they are granted; none while it is not compiled.
     #[must_use]
     pub fn imports(&self) -> Option<Vec<Import>> {
-        self.compiled.get().map(|compiled| compiled.label.under(self.manifest().calls()).imports)
+        self.compiled.get().map(|compiled| compiled.label.under(&self.manifest().grants).imports)
     }
 
     /// The strongest class among its imports.
@@ -237,7 +240,7 @@ impl Catalog {
         let digest = hex::encode(Sha256::digest(&upload.component));
         let compiled = self.compile(upload.component.clone()).await.map_err(Refusal::Invalid)?;
         self.refresh().await?;
-        let class = compiled.label.under(manifest.calls()).class;
+        let class = compiled.label.under(&manifest.grants).class;
         self.check(&manifest, class, upload.accept_weaker)?;
         let deployment = Deployment {
             activation: activation(&manifest),
@@ -259,7 +262,7 @@ impl Catalog {
             paused: AtomicBool::new(false),
         };
         let warn = |name| format!("migration {name} was applied; a rollback does not undo it");
-        Ok(Steered { function: self.activate(function), warnings: migrations.iter().map(warn).collect() })
+        Ok(self.steered(function, migrations.iter().map(warn)))
     }
 
     /// Whether this is what was deployed last of its function, and not what is active: somebody has gone back from it, or
@@ -302,7 +305,7 @@ impl Catalog {
         let _ = function.compiled.set(compiled); // It was empty.
         let kept = self.store.activate(to, activation(function.manifest())).await?;
         let warn = |migration| format!("migration {migration} of a later version stays applied");
-        Ok(Steered { function: self.activate(function), warnings: kept.iter().map(warn).collect() })
+        Ok(self.steered(function, kept.iter().map(warn)))
     }
 
     /// Leaves a function's messages waiting, or goes on with them.
@@ -335,13 +338,20 @@ impl Catalog {
     /// What holds for every version that is to become active.
     fn check(&self, manifest: &Manifest, class: Class, accept_weaker: bool) -> Result<(), Refusal> {
         check_label(self.get(&manifest.name).as_deref(), manifest, class, accept_weaker).map_err(Refusal::Invalid)?;
-        if manifest.calls() && !self.engine.can_call() {
-            let why = "function.toml: [grants] http: outside calls need their ledger, and this database has none yet";
-            return Err(Refusal::Invalid(why.into()));
-        }
         let table = self.read();
         let others = table.functions.values().map(|f| f.manifest()).filter(|other| other.name != manifest.name);
         Routes::of(others.chain([manifest])).map(drop).map_err(Refusal::Invalid)
+    }
+
+    fn steered(&self, function: Function, warnings: impl Iterator<Item = String>) -> Steered {
+        let function = self.activate(function);
+        let waiting = self.keeps_others_waiting(&function);
+        Steered { warnings: warnings.chain(waiting).collect(), function }
+    }
+
+    /// Where there is one writer: what everybody should know of a function that calls others while it runs.
+    pub fn keeps_others_waiting(&self, function: &Function) -> Option<String> {
+        (!self.store.is_shared()).then(|| keeps_others_waiting(function))?
     }
 
     fn activate(&self, function: Function) -> Arc<Function> {
@@ -377,27 +387,4 @@ fn activation(manifest: &Manifest) -> Activation {
         serial: manifest.is_serial(),
         backlog: manifest.backlog(),
     }
-}
-
-/// A weaker guarantee than the running version's needs a word from the deployer.
-fn check_label(old: Option<&Function>, new: &Manifest, class: Class, accepted: bool) -> Result<(), String> {
-    let Some(old) = old.filter(|_| !accepted) else { return Ok(()) };
-    let external = |class| class == Class::External;
-    if external(class) && !external(old.class()) {
-        return Err(format!(
-            "the label of {} would go from {} to {class}: its effects could happen more than once; deploy with \
-             --accept-weaker-guarantee if that is meant",
-            new.name,
-            old.class()
-        ));
-    }
-    if old.manifest().contract != new.contract {
-        return Err(format!(
-            "the contract of {} would go from {} to {}; deploy with --accept-weaker-guarantee if that is meant",
-            new.name,
-            old.manifest().contract.as_str(),
-            new.contract.as_str()
-        ));
-    }
-    Ok(())
 }

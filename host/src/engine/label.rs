@@ -10,6 +10,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use crate::manifest::{Clock, Grants};
 use crate::message::Contract;
 
 /// What an import can do, weakest guarantee last.
@@ -69,12 +70,18 @@ pub struct Label {
 
 impl Label {
     /// The label under the grants of a deployment: what is external and not granted is refused when it is called, and so
-    /// it is inert.
+    /// it is inert; clocks that are real may differ between attempts.
     #[must_use]
-    pub fn under(&self, granted: bool) -> Self {
+    pub fn under(&self, grants: &Grants) -> Self {
         let mut imports = self.imports.clone();
-        for import in imports.iter_mut().filter(|import| import.class == Class::External && !granted) {
-            import.class = Class::Inert;
+        for import in &mut imports {
+            import.class = match import.class {
+                Class::External if grants.http.is_empty() => Class::Inert,
+                Class::Pinned if grants.clock == Clock::Real && import.name.starts_with("wasi:clocks/") => {
+                    Class::Varying
+                }
+                class => class,
+            };
         }
         Self { class: strongest(&imports), imports }
     }
@@ -179,9 +186,20 @@ mod tests {
         let import = |name: &str, class| Import { name: name.into(), class };
         let imports = vec![import("outside", Class::External), import("sql", Class::Transactional)];
         let label = Label { class: strongest(&imports), imports };
-        assert_eq!(label.under(true).class, Class::External);
-        let refused = label.under(false);
+        let granted = Grants { http: vec!["https://api.example.com".into()], ..Grants::default() };
+        assert_eq!(label.under(&granted).class, Class::External);
+        let refused = label.under(&Grants::default());
         assert_eq!((refused.class, refused.imports[0].class), (Class::Transactional, Class::Inert));
+    }
+
+    #[test]
+    fn a_real_clock_varies() {
+        let imports = ["wasi:clocks/wall-clock@0.2.6", "wasi:random/random@0.2.6"];
+        let imports = imports.map(|name| Import { name: name.into(), class: Class::Pinned }).to_vec();
+        let label = Label { class: strongest(&imports), imports };
+        let real = label.under(&Grants { clock: Clock::Real, ..Grants::default() });
+        assert_eq!((label.under(&Grants::default()).class, real.class), (Class::Pinned, Class::Varying));
+        assert_eq!(real.imports.iter().map(|import| import.class).collect::<Vec<_>>(), [Class::Varying, Class::Pinned]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! WASI 0.2, for components of other languages: what their runtimes want to be there, and nothing that reaches out of
 //! the host.
 //!
-//! Clocks and randomness are pinned: equal on every attempt at one message. There is no environment and no input; what
+//! Clocks (unless real ones are granted) and randomness are pinned: equal on every attempt at one message. There is no environment and no input; what
 //! is written is logged. Files and sockets are refused ([`refused`]), and so is HTTP that is not granted. Made when a
 //! component first calls it: most never do.
 
@@ -19,10 +19,12 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io::{error, poll, streams};
 
 use super::log::Log;
-use super::{Settings, State};
-use crate::clock::Timestamp;
+use super::{Settings, State, Times};
+use crate::engine::Run;
 use crate::engine::limits::{FIELD_BYTES, MOST_RESOURCES, WASI_RANDOM_BYTES};
-use crate::message::{Message, keyed};
+use crate::manifest::Clock as Granted;
+use crate::message::keyed;
+use crate::running::Stop;
 
 pub(crate) mod http;
 mod io;
@@ -31,16 +33,17 @@ pub(crate) mod refused;
 mod time;
 
 use http::{Caller, Calls};
-use io::Io;
+use io::{Io, Until};
 use output::Output;
-use time::{Clocks, Monotonic};
+use time::{Clock, Clocks};
 
 /// What one instance has of WASI.
 pub(crate) struct Wasi {
     settings: Arc<Settings>,
     function: String,
     message: String,
-    accepted_at: Timestamp,
+    clock: Clock,
+    stop: Arc<Stop>,
     log: Log,
     calls: Calls,
     made: Option<Made>,
@@ -50,18 +53,22 @@ struct Made {
     context: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    monotonic: Monotonic,
     outputs: [Output; 2],
 }
 
 impl Wasi {
     /// Without a caller, HTTP is refused.
-    pub(crate) fn new(settings: &Arc<Settings>, message: &Message, log: &Log, caller: Option<Caller>) -> Self {
+    pub(crate) fn new(run: &Run<'_>, times: Times, log: &Log, caller: Option<Caller>) -> Self {
+        let message = run.message;
         Self {
-            settings: Arc::clone(settings),
+            settings: Arc::clone(run.settings),
             function: message.function.clone(),
             message: message.id.clone(),
-            accepted_at: message.accepted_at,
+            clock: match run.settings.manifest.grants.clock {
+                Granted::Pinned => Clock::Pinned(message.accepted_at, Arc::default()),
+                Granted::Real => Clock::Real(times),
+            },
+            stop: Arc::clone(&run.stop),
             log: log.clone(),
             calls: Calls::new(caller),
             made: None,
@@ -98,7 +105,7 @@ impl Wasi {
             table.set_max_capacity(MOST_RESOURCES);
             let mut http = WasiHttpCtx::new();
             http.set_field_size_limit(FIELD_BYTES);
-            Made { context, http, table, monotonic: Monotonic::default(), outputs }
+            Made { context, http, table, outputs }
         });
         (made, &mut self.calls)
     }
@@ -109,9 +116,8 @@ impl Wasi {
     }
 
     fn clocks(&mut self) -> Clocks<'_> {
-        let accepted_at = self.accepted_at;
-        let made = self.made();
-        Clocks { accepted_at, monotonic: &made.monotonic, table: &mut made.table }
+        let clock = self.clock.clone();
+        Clocks { clock, table: &mut self.made().table }
     }
 }
 
@@ -130,7 +136,8 @@ impl HasData for Table {
 }
 
 fn io(state: &mut State) -> Io<'_> {
-    Io { deadline: state.transaction.deadline(), table: &mut state.wasi.made().table }
+    let until = Until { deadline: state.transaction.deadline(), stop: Arc::clone(&state.wasi.stop) };
+    Io { until, table: &mut state.wasi.made().table }
 }
 
 /// Links everything but what is refused.

@@ -93,13 +93,9 @@ impl Manifest {
 
     /// Keys that this version reads but cannot keep the promise of: refused, since ignoring them would break it.
     fn check_available(&self) -> Result<(), String> {
-        let missing = [
-            ("[trigger] cron", !self.trigger.cron.is_empty()),
-            ("[grants] clock = \"real\"", self.grants.clock.as_deref().is_some_and(|clock| clock != "pinned")),
-        ];
-        match missing.iter().find(|(_, asked)| *asked) {
-            Some((key, _)) => Err(format!("function.toml: {key} is not available in this version; remove it")),
-            None => Ok(()),
+        match self.trigger.cron.is_empty() {
+            true => Ok(()),
+            false => Err("function.toml: [trigger] cron is not available in this version; remove it".into()),
         }
     }
 }

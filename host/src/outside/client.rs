@@ -228,6 +228,9 @@ impl Client {
         let found = found.map_err(|_| NotSent::TooLate)??;
         let trust = if origin.is_secure() { Some(self.trust()?) } else { None };
         let wire = connect(origin, &found, trust, connected).await?;
+        if Instant::now() >= until {
+            return Err(NotSent::TooLate.into()); // What is ready at once is not asked for the time.
+        }
         let mut message = http::Request::new(Full::new(body));
         *message.method_mut() = method;
         *message.uri_mut() = target.path.into();

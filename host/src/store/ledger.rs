@@ -3,10 +3,11 @@
 //! A call is *intended*, durably, before the first byte of its request leaves, and becomes *done*, *failed* or *unknown*.
 //! So a call that is not in the ledger did not happen, and one that is has bounds on how often it did.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::clock::Timestamp;
@@ -29,11 +30,27 @@ pub trait Ledger: Send + Sync {
     /// The calls of one message over all its attempts, oldest first.
     async fn calls(&self, message: &str) -> Result<Vec<CallRecord>, Error>;
 
-    /// A page of the calls that are unknown, newest first; older than `before`, if it is given.
-    async fn unknown_calls(&self, before: Option<CallId>, limit: u32) -> Result<Vec<CallRecord>, Error>;
+    /// A page of calls, newest first, for [`by_call`]: those whose newest row that fits is on the page, each with all its
+    /// rows.
+    async fn ledger(&self, filter: CallFilter) -> Result<Vec<CallRecord>, Error>;
 
-    /// Removes the calls of messages that are forgotten. Says how many.
-    async fn forget_calls(&self, messages: &[String]) -> Result<u64, Error>;
+    /// Which of these messages have calls that may have happened.
+    async fn called(&self, messages: &[String]) -> Result<Vec<String>, Error>;
+}
+
+/// Which calls to list.
+#[derive(Debug, Clone, Default)]
+pub struct CallFilter {
+    /// Of this function.
+    pub function: Option<String>,
+    /// With an attempt that stands so.
+    pub state: Option<CallState>,
+    /// Of this message.
+    pub message: Option<String>,
+    /// Older than this row, see [`Call::place`].
+    pub before: Option<CallId>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// A row of the ledger.
@@ -72,8 +89,27 @@ pub enum CallEnd {
     Unknown(String),
 }
 
+/// Bytes of a URL, or of a reason, that are kept.
+const KEPT_BYTES: usize = 2 << 10;
+
+/// The longest beginning that is kept and ends between characters.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(KEPT_BYTES)]
+}
+
+impl CallEnd {
+    /// As the columns have it: state, status, detail.
+    pub(super) fn columns(&self) -> (&'static str, Option<u16>, Option<&str>) {
+        match self {
+            Self::Done(status) => (CallState::Done.as_str(), Some(*status), None),
+            Self::Failed(why) => (CallState::Failed.as_str(), None, Some(cut(why))),
+            Self::Unknown(why) => (CallState::Unknown.as_str(), None, Some(cut(why))),
+        }
+    }
+}
+
 /// Where a call stands. There are no others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallState {
     /// It is being made now, or its host died.
@@ -168,16 +204,31 @@ pub struct Call<'a> {
     pub attempts: Vec<&'a CallRecord>,
 }
 
-/// The calls of one message, in the order in which they were made first. Attempts that went another way made other calls:
-/// what has another ordinal, method, URL or key is another call.
+impl Call<'_> {
+    /// As it was intended: by every attempt the same, but for attempt and fence.
+    #[must_use]
+    pub fn intent(&self) -> &Intent {
+        &self.attempts[0].intent
+    }
+
+    /// Where it stands on a page of calls of which an attempt stands so: its newest row that does.
+    #[must_use]
+    pub fn place(&self, state: Option<CallState>) -> Option<CallId> {
+        let fits = |record: &&&CallRecord| state.is_none_or(|state| state == record.state);
+        self.attempts.iter().filter(fits).map(|record| record.id).max()
+    }
+}
+
+/// The calls that these rows are of, in the order of the first row of each. Attempts that went another way made other
+/// calls: what has another ordinal, method, URL or key is another call.
 #[must_use]
 pub fn by_call(records: &[CallRecord]) -> Vec<Call<'_>> {
-    let same = |one: &Intent, other: &Intent| {
-        (one.ordinal, &one.method, &one.url, &one.key) == (other.ordinal, &other.method, &other.url, &other.key)
-    };
     let mut calls: Vec<Vec<&CallRecord>> = Vec::new();
+    let mut places = HashMap::new();
     for record in records {
-        match calls.iter_mut().find(|call| same(&call[0].intent, &record.intent)) {
+        let Intent { message, ordinal, method, url, key, .. } = &record.intent;
+        let place = *places.entry((message, ordinal, method, url, key)).or_insert(calls.len());
+        match calls.get_mut(place) {
             Some(call) => call.push(record),
             None => calls.push(vec![record]),
         }

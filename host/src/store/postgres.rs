@@ -26,6 +26,7 @@ mod guest;
 mod guest_sql;
 mod guests;
 mod health;
+mod ledger;
 mod migrate;
 mod migrate_app;
 mod queue;

@@ -41,6 +41,7 @@ mod walls;
 mod writer;
 
 use connection::Connection;
+use ledger::LedgerFile;
 use writer::Writer;
 
 const HELD: &str = include_str!("sqlite/held.sql");
@@ -53,6 +54,7 @@ pub(super) struct Sqlite {
     readers: SqlitePool,
     path: PathBuf,
     clock: AnchoredClock,
+    ledger: LedgerFile,
     epoch: i64,
     secret: [u8; 32],
     work: Arc<Notify>,
@@ -67,9 +69,10 @@ impl Sqlite {
         let writer = Writer::start(options, clock, lock).await.map_err(|e| at(&path, &e))?;
         let opened =
             writer.run(move |connection| Box::pin(schema::prepare(connection))).await.map_err(|e| at(&path, &e))?;
+        let ledger = LedgerFile::open(&path, clock).await?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options_for_reading(&path));
         let work = Arc::new(Notify::new());
-        Ok(Self { writer, readers, path, clock, epoch: opened.epoch, secret: opened.secret, work })
+        Ok(Self { writer, readers, path, clock, ledger, epoch: opened.epoch, secret: opened.secret, work })
     }
 
     /// Runs an operation of the engine in a transaction of its own: committed if it is ok, else without a trace.
@@ -159,11 +162,6 @@ fn lock(path: &Path) -> Result<Lock, Error> {
     }
     file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(|e| refused(&e))?;
     Ok(Lock(file))
-}
-
-/// See [`super::open_ledger`].
-pub(super) async fn open_ledger(path: &str) -> Result<ledger::SqliteLedger, Error> {
-    ledger::SqliteLedger::open(&canonical(Path::new(path))?, AnchoredClock::anchor()).await
 }
 
 /// See [`super::held`].

@@ -13,10 +13,19 @@ pub trait Steering: Send + Sync {
     /// Puts a message that is dead, in-doubt or cancelled back into the queue, with all its attempts before it.
     async fn redrive(&self, id: &str) -> Result<Decided, Error>;
 
-    /// The same for up to `limit` messages of a function in one of those states, oldest first, in one commit. Returns
-    /// their `seq`; none if the function is not deployed. Whoever goes on `after` the last of them meets none twice, also
-    /// of those that have failed again.
-    async fn redrive_some(&self, function: &str, state: State, after: i64, limit: u32) -> Result<Vec<i64>, Error>;
+    /// Up to `limit` messages of a function in one of those states, oldest first: `seq` and id; none if the function is not
+    /// deployed. Whoever goes on `after` the last of them meets none twice, also of those that were redriven and have failed
+    /// again.
+    async fn redrivable(
+        &self,
+        function: &str,
+        state: State,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, Error>;
+
+    /// Redrives those of these messages of a function that are in that state, in one commit. Returns their `seq`.
+    async fn redrive_some(&self, function: &str, state: State, these: Vec<i64>) -> Result<Vec<i64>, Error>;
 
     /// Settles a message in doubt as a person says: completed or dead.
     async fn resolve_doubt(&self, id: &str, end: State) -> Result<Decided, Error>;

@@ -68,11 +68,11 @@ async fn many_are_redriven_by_function_and_state(on: On) {
     assert_eq!(some.ok().trim(), "2 redriven");
     assert_eq!((semel.count("misbehave", "available").await, semel.count("misbehave", "dead").await), (2, 3));
     let rest = semel.post("/v1/redrive", json!({ "function": "misbehave", "state": "dead" }).to_string()).send().await;
-    assert_eq!(rest.ok(), json!({ "redriven": 3 }));
+    assert_eq!(rest.ok(), json!({ "redriven": 3, "skipped": 0 }));
     assert_eq!(semel.count("misbehave", "available").await, 5);
     let none =
         semel.post("/v1/redrive", json!({ "function": "counter", "state": "in-doubt" }).to_string()).send().await;
-    assert_eq!(none.ok(), json!({ "redriven": 0 }));
+    assert_eq!(none.ok(), json!({ "redriven": 0, "skipped": 0 }));
     for (body, status) in [
         (json!({ "function": "nobody", "state": "dead" }), 404),
         (json!({ "function": "misbehave", "state": "completed" }), 400),

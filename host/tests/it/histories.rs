@@ -278,7 +278,9 @@ impl Side {
             Step::Cancel { message } => said(store.cancel(self.message(*message)).await),
             Step::Redrive { message } => said(store.redrive(&self.message_in(State::Dead, *message).await).await),
             Step::RedriveSome { function, state, limit } => {
-                said(store.redrive_some(function, *state, 0, *limit).await.expect("a working store").len())
+                let found = store.redrivable(function, *state, 0, *limit).await.expect("a working store");
+                let these = found.into_iter().map(|(seq, _)| seq).collect();
+                said(store.redrive_some(function, *state, these).await.expect("a working store").len())
             }
             Step::ResolveDoubt { message, end } => {
                 said(store.resolve_doubt(&self.message_in(State::InDoubt, *message).await, *end).await)

@@ -103,7 +103,9 @@ async fn redriving_many_takes_each_once(on: On) {
         bench.end(&claim, None).await;
     }
     let (mut redriven, mut after) = (Vec::new(), 0);
-    while let [seq] = bench.store.redrive_some("f", State::Dead, after, 1).await.expect("a working store")[..] {
+    while let [(seq, _)] = bench.store.redrivable("f", State::Dead, after, 1).await.expect("a working store")[..] {
+        let some = bench.store.redrive_some("f", State::Dead, vec![seq]).await.expect("a working store");
+        assert_eq!(some, [seq]);
         let (id, claim) = bench.claimable().await.remove(0);
         bench.end(&claim, None).await;
         redriven.push(id);

@@ -33,6 +33,7 @@ mod commands;
 mod outside;
 mod ledger;
 mod calling;
+mod inward;
 
 mod strangers;
 mod faults;

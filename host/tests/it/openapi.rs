@@ -83,7 +83,7 @@ async fn each_path_has_the_methods_and_answers_that_the_document_says() {
     semel.call("misbehave", r#"{"do": "log"}"#).await;
     let document = Document(semel.get("/openapi.json").await.ok());
     let paths = document.0["paths"].as_object().expect("paths");
-    assert!(paths.len() >= 19 + 2, "{:?}", paths.keys());
+    assert!(paths.len() >= 20 + 2, "{:?}", paths.keys());
     for (path, methods) in paths {
         for method in METHODS {
             for (name, id) in [("counter", &ended), ("misbehave", &failed), ("nobody", &"nothing".to_owned())] {
@@ -117,6 +117,7 @@ async fn refusals_are_as_the_document_says() {
     let document = Document(semel.get("/openapi.json").await.ok());
     let send = &document.0["paths"]["/fn/{name}"]["post"];
     let list = &document.0["paths"]["/v1/messages"]["get"];
+    let ledger = &document.0["paths"]["/v1/ledger"]["get"];
     let deploy = &document.0["paths"]["/v1/functions/{name}"]["put"];
     for (request, operation, status) in [
         (semel.post("/fn/counter", "a").key("k"), send, 202),
@@ -135,6 +136,8 @@ async fn refusals_are_as_the_document_says() {
         (semel.request(Method::GET, "/v1/messages?limit=4294967296"), list, 400),
         (semel.request(Method::GET, "/v1/messages?limit=1&limit=2"), list, 400),
         (semel.request(Method::GET, "/v1/messages?state="), list, 400),
+        (semel.request(Method::GET, "/v1/ledger?limit=0&message=%00&after=-1"), ledger, 200),
+        (semel.request(Method::GET, "/v1/ledger?state=lost"), ledger, 400),
         (semel.request(Method::PUT, "/v1/functions/x"), deploy, 400),
         (semel.request(Method::PUT, "/v1/functions/x?contract=both"), deploy, 400),
         (semel.request(Method::PUT, "/v1/functions/x").header("content-type", "multipart/form-data"), deploy, 400),

@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 28] = [
     ("running", &["message"]),
     ("settled", &[]),
     ("store", &["clock", "flow", "message"]),
-    ("guest", &["clock", "deferred", "message", "manifest", "outside", "store", "engine"]),
+    ("guest", &["clock", "deferred", "message", "manifest", "outside", "running", "store", "engine"]),
     ("engine", &["clock", "message", "manifest", "outside", "running", "store", "guest"]),
     ("watch", &["message", "store"]),
     ("settlement", &["message", "settle", "store", "watch"]),

@@ -139,6 +139,33 @@ async fn clocks_and_randomness_are_equal_on_every_attempt() {
     }
 }
 
+/// `[grants] clock = "real"`: the label says that attempts may differ, and they do.
+#[tokio::test]
+async fn real_clocks_are_granted_and_labelled() {
+    let semel = Semel::start(&[]).await;
+    let body = "
+        (call $wall (i32.const 4096)) (call $show (i64.load (i32.const 4096))) (call $show32 (i32.load (i32.const 4104)))
+        (call $show (call $now)) (call $block (call $after (i64.const 20000000))) (call $show (call $now))
+        (call $line) unreachable";
+    let deployed = semel.deploy(function("real", "", "", "[grants]\nclock = \"real\"", body)).await;
+    assert_eq!(deployed["label"], "varying", "{deployed:#}");
+    let imports = deployed["imports"].as_array().expect("imports").iter();
+    let varying: Vec<_> = imports.filter(|import| import["class"] == "varying").map(|import| &import["name"]).collect();
+    assert!(varying.contains(&&json!("wasi:clocks/wall-clock@0.2.6")), "{varying:?}");
+    let id = semel.send("real", "").await;
+    let message = semel.until_settled(&id).await;
+    let trace = semel.trace(&id).await;
+    let accepted: jiff::Timestamp = message["created_at"].as_str().expect("a time").parse().expect("a time");
+    let mut last = accepted.as_nanosecond();
+    for attempt in trace["attempts"].as_array().expect("attempts") {
+        let found = numbers(&lines(attempt)[0].1);
+        let wall = i128::from(found[0]) * 1_000_000_000 + i128::from(found[1]);
+        assert!(wall > last, "it moves on from attempt to attempt: {wall} after {last}");
+        assert!(found[3] >= found[2] + 20_000_000, "the clock moves: {found:?}");
+        last = wall;
+    }
+}
+
 /// A component that imports files and sockets, and asks: there is nothing, and every call says no.
 #[tokio::test]
 async fn there_are_no_files_no_sockets_no_environment_and_no_input() {
@@ -187,8 +214,8 @@ async fn wasi_ends_with_its_run() {
         ("exits", "(call $exit (i32.const 0)) (i32.const 0)".into(), "trapped", "exit"),
         ("empty-poll", "(call $poll (i32.const 0) (i32.const 0) (i32.const 4096)) (i32.const 0)".into(), "trapped", ""),
         ("random", "(call $random_bytes (i64.const 65537) (i32.const 4096)) (i32.const 0)".into(), "trapped", "65536"),
-        ("timers", "(loop (drop (call $after (i64.const 1))) (br 0)) (i32.const 0)".into(), "trapped", "full"),
-        ("streams", "(loop (drop (call $stdout)) (br 0)) (i32.const 0)".into(), "trapped", "full"),
+        ("timers", "(loop (drop (call $after (i64.const 1))) (br 0)) (i32.const 0)".into(), "trapped", "no free keys"),
+        ("streams", "(loop (drop (call $stdout)) (br 0)) (i32.const 0)".into(), "trapped", "no free keys"),
         ("lines", "(loop (call $show (i64.const 1)) (call $line) (br 0)) (i32.const 0)".into(), "", ""),
     ] {
         semel.deploy(function(name, "", "", "", &body)).await;

@@ -1,20 +1,22 @@
-//! `wasi:io`: the only interface of WASI whose calls wait. They wait until the run must be over, and not longer: while a
-//! call of the host goes on, neither fuel nor the epoch ends anything.
+//! `wasi:io`: the only interface of WASI whose calls wait. They wait until the run must be over or is asked to end, and not
+//! longer: while a call of the host goes on, neither fuel nor the epoch ends anything.
 //!
 //! What they do is wasmtime's; the bound is ours.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 use wasmtime_wasi_io::bindings::wasi::io::poll::{self, HostPollable};
 use wasmtime_wasi_io::bindings::wasi::io::streams::{self, HostInputStream, HostOutputStream};
 
 use crate::guest::transaction::TimedOut;
+use crate::running::Stop;
 
 pub(super) struct Io<'a> {
-    pub(super) deadline: Instant,
+    pub(super) until: Until,
     pub(super) table: &'a mut ResourceTable,
 }
 
@@ -25,14 +27,32 @@ impl HasData for Io<'static> {
     type Data<'a> = Io<'a>;
 }
 
-/// Of a call on a stream.
-async fn bounded<T>(deadline: Instant, call: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
-    timeout_at(deadline.into(), call).await.unwrap_or_else(|_| Err(StreamError::Trap(TimedOut.into())))
+/// How long a call may wait.
+pub(super) struct Until {
+    pub(super) deadline: Instant,
+    pub(super) stop: Arc<Stop>,
+}
+
+impl Until {
+    /// Of whoever is asked to end, the engine says how.
+    async fn wait<T>(&self, call: impl Future<Output = T>) -> Result<T, TimedOut> {
+        tokio::select! {
+            biased;
+            done = call => Ok(done),
+            () = self.stop.until_asked() => Err(TimedOut),
+            () = sleep_until(self.deadline.into()) => Err(TimedOut),
+        }
+    }
+
+    /// The same for a call on a stream.
+    async fn stream<T>(&self, call: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
+        self.wait(call).await.unwrap_or_else(|late| Err(StreamError::Trap(late.into())))
+    }
 }
 
 impl poll::Host for Io<'_> {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        timeout_at(self.deadline.into(), self.table.poll(pollables)).await.map_err(|_| TimedOut)?
+        self.until.wait(self.table.poll(pollables)).await?
     }
 }
 
@@ -42,7 +62,7 @@ impl HostPollable for Io<'_> {
     }
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        timeout_at(self.deadline.into(), self.table.block(pollable)).await.map_err(|_| TimedOut)?
+        self.until.wait(self.table.block(pollable)).await?
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
@@ -62,7 +82,7 @@ impl HostInputStream for Io<'_> {
     }
 
     async fn blocking_read(&mut self, stream: Input, len: u64) -> StreamResult<Vec<u8>> {
-        bounded(self.deadline, self.table.blocking_read(stream, len)).await
+        self.until.stream(self.table.blocking_read(stream, len)).await
     }
 
     fn skip(&mut self, stream: Input, len: u64) -> StreamResult<u64> {
@@ -70,7 +90,7 @@ impl HostInputStream for Io<'_> {
     }
 
     async fn blocking_skip(&mut self, stream: Input, len: u64) -> StreamResult<u64> {
-        bounded(self.deadline, self.table.blocking_skip(stream, len)).await
+        self.until.stream(self.table.blocking_skip(stream, len)).await
     }
 
     fn subscribe(&mut self, stream: Input) -> wasmtime::Result<Resource<DynPollable>> {
@@ -92,7 +112,7 @@ impl HostOutputStream for Io<'_> {
     }
 
     async fn blocking_write_and_flush(&mut self, stream: Output, contents: Vec<u8>) -> StreamResult<()> {
-        bounded(self.deadline, self.table.blocking_write_and_flush(stream, contents)).await
+        self.until.stream(self.table.blocking_write_and_flush(stream, contents)).await
     }
 
     fn flush(&mut self, stream: Output) -> StreamResult<()> {
@@ -100,7 +120,7 @@ impl HostOutputStream for Io<'_> {
     }
 
     async fn blocking_flush(&mut self, stream: Output) -> StreamResult<()> {
-        bounded(self.deadline, self.table.blocking_flush(stream)).await
+        self.until.stream(self.table.blocking_flush(stream)).await
     }
 
     fn subscribe(&mut self, stream: Output) -> wasmtime::Result<Resource<DynPollable>> {
@@ -112,7 +132,7 @@ impl HostOutputStream for Io<'_> {
     }
 
     async fn blocking_write_zeroes_and_flush(&mut self, stream: Output, len: u64) -> StreamResult<()> {
-        bounded(self.deadline, self.table.blocking_write_zeroes_and_flush(stream, len)).await
+        self.until.stream(self.table.blocking_write_zeroes_and_flush(stream, len)).await
     }
 
     fn splice(&mut self, to: Output, from: Input, len: u64) -> StreamResult<u64> {
@@ -120,7 +140,7 @@ impl HostOutputStream for Io<'_> {
     }
 
     async fn blocking_splice(&mut self, to: Output, from: Input, len: u64) -> StreamResult<u64> {
-        bounded(self.deadline, self.table.blocking_splice(to, from, len)).await
+        self.until.stream(self.table.blocking_splice(to, from, len)).await
     }
 
     async fn drop(&mut self, stream: Output) -> wasmtime::Result<()> {

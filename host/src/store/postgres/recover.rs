@@ -5,7 +5,7 @@ use sqlx::{Executor, Row};
 
 use super::connection::Engine;
 use super::group::Groups;
-use super::{Error, classify};
+use super::{Error, classify, ledger};
 use crate::clock::Timestamp;
 use crate::store::Recovered;
 
@@ -66,6 +66,7 @@ async fn step(connection: &mut PgConnection, as_of: Timestamp) -> Result<Step, E
     let found = find(connection, as_of).await?;
     let full = found.len() as u64 >= STEP.unsigned_abs();
     if found.is_empty() {
+        ledger::recover(connection).await?;
         return Ok(Step { done: Recovered::default(), left: Vec::new(), full });
     }
     let mut groups = Groups::default();
@@ -119,6 +120,7 @@ async fn free(
     let ended = sqlx::query(END).bind(&seqs).fetch_all(&mut *connection).await.map_err(classify)?;
     let freed = sqlx::query(FREE).bind(&seqs).execute(&mut *connection).await.map_err(classify)?;
     groups.order(connection).await?;
+    ledger::recover(connection).await?;
     let dead = ended.iter().filter(|row| row.get::<&str, _>(0) == "dead").count() as u64;
     let in_doubt = ended.len() as u64 - dead;
     Ok(Recovered { freed: freed.rows_affected(), dead, in_doubt, suspects: false })

@@ -8,9 +8,10 @@ use super::connection::Engine;
 use super::errors::at_install;
 use super::{Error, classify};
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../../migrations/postgres/0001_engine.sql"),
     include_str!("../../../../migrations/postgres/0002_api.sql"),
+    include_str!("../../../../migrations/postgres/0003_ledger.sql"),
     include_str!("../../../../migrations/postgres/0004_deferred.sql"),
 ];
 const FIND: &str = include_str!("schema_find.sql");

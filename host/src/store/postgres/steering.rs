@@ -14,6 +14,7 @@ const STANDING: &str = include_str!("standing.sql");
 const DECIDE: &str = include_str!("decide.sql");
 const REDRIVE: &str = include_str!("redrive.sql");
 const REDRIVE_FIND: &str = include_str!("redrive_find.sql");
+const REDRIVE_THESE: &str = include_str!("redrive_these.sql");
 const RESOLVE_DOUBT: &str = include_str!("resolve_doubt.sql");
 const CANCEL: &str = include_str!("cancel.sql");
 const SWEEP_FIND: &str = include_str!("sweep_find.sql");
@@ -24,8 +25,12 @@ const FORGET_OUTLIVED: &str = include_str!("forget_outlived.sql");
 const FORGET_KEYS: &str = include_str!("forget_keys.sql");
 const FORGET_ACTIVE_KEYS: &str = include_str!("forget_active_keys.sql");
 /// What goes with a message, itself last.
-const FORGET_MESSAGES: [&str; 3] =
-    [include_str!("forget_attempts.sql"), include_str!("forget_decisions.sql"), include_str!("forget_messages.sql")];
+const FORGET_MESSAGES: [&str; 4] = [
+    include_str!("ledger_forget.sql"),
+    include_str!("forget_attempts.sql"),
+    include_str!("forget_decisions.sql"),
+    include_str!("forget_messages.sql"),
+];
 
 #[async_trait]
 impl Steering for Postgres {
@@ -36,11 +41,27 @@ impl Steering for Postgres {
         Ok(decided)
     }
 
-    async fn redrive_some(&self, function: &str, state: State, after: i64, limit: u32) -> Result<Vec<i64>, Error> {
+    async fn redrivable(
+        &self,
+        function: &str,
+        state: State,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, Error> {
         let function = function.to_owned();
-        let redrive = self
-            .engine
-            .transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, after, limit).await }));
+        let find = self.engine.run(move |connection| {
+            Box::pin(async move {
+                let find = sqlx::query_as(REDRIVE_FIND).bind(function).bind(state.as_str());
+                find.bind(after).bind(number(limit)).fetch_all(connection).await.map_err(classify)
+            })
+        });
+        find.await
+    }
+
+    async fn redrive_some(&self, function: &str, state: State, these: Vec<i64>) -> Result<Vec<i64>, Error> {
+        let function = function.to_owned();
+        let redrive =
+            self.engine.transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, these).await }));
         let redriven = redrive.await?;
         self.wake.all();
         Ok(redriven)
@@ -113,7 +134,7 @@ async fn decide(connection: &mut PgConnection, seq: i64, decision: &str, detail:
 
 async fn redrive(connection: &mut PgConnection, id: &str) -> Result<Decided, Error> {
     let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
-    if !matches!(at.state, State::Dead | State::InDoubt | State::Cancelled) {
+    if !at.state.can_be_redriven() {
         return Ok(Decided::Refused(at.state));
     }
     if !at.deployed {
@@ -136,10 +157,9 @@ async fn redrive_some(
     connection: &mut PgConnection,
     function: &str,
     state: State,
-    after: i64,
-    limit: u32,
+    these: Vec<i64>,
 ) -> Result<Vec<i64>, Error> {
-    let find = sqlx::query(REDRIVE_FIND).bind(function).bind(state.as_str()).bind(after).bind(number(limit));
+    let find = sqlx::query(REDRIVE_THESE).bind(function).bind(state.as_str()).bind(these);
     let found = find.fetch_all(&mut *connection).await.map_err(classify)?;
     let mut groups = Groups::default();
     found.iter().for_each(|row| groups.add(function, row.get(1)));
@@ -147,8 +167,7 @@ async fn redrive_some(
     if seqs.is_empty() {
         return Ok(seqs);
     }
-    back_to_queue(connection, &groups, &seqs).await?;
-    Ok(seqs) // All that were looked at, so that whoever goes on after them meets none twice.
+    back_to_queue(connection, &groups, &seqs).await
 }
 
 /// Returns what came back; not what somebody else was faster with.

@@ -13,9 +13,9 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::sync::OnceCell;
 
-use super::{Error, at, classify};
+use super::{Error, Sqlite, at, classify};
 use crate::clock::{AnchoredClock, Timestamp};
-use crate::store::ledger::{CallEnd, CallId, CallRecord, CallState, Intent, Ledger};
+use crate::store::ledger::{CallEnd, CallFilter, CallId, CallRecord, CallState, Intent, Ledger, cut};
 
 const SCHEMA: &str = include_str!("../../../../migrations/sqlite-ledger/0001_calls.sql");
 const INTEND: &str = include_str!("ledger_intend.sql");
@@ -23,21 +23,17 @@ const FINISH: &str = include_str!("ledger_finish.sql");
 const ABANDON: &str = include_str!("ledger_abandon.sql");
 const RECOVER: &str = include_str!("ledger_recover.sql");
 const CALLS: &str = include_str!("ledger_calls.sql");
-const UNKNOWN: &str = include_str!("ledger_unknown.sql");
+const PAGE: &str = include_str!("ledger_page.sql");
+const CALLED: &str = include_str!("ledger_called.sql");
 const FORGET: &str = include_str!("ledger_forget.sql");
 
 /// Marks a file as a ledger of Semel's ("SemC").
 const APPLICATION: i64 = 0x5365_6d43;
 /// The version of the schema that this program writes.
 const VERSION: i64 = 1;
-/// Calls of one message that are listed.
-const MOST_CALLS: u32 = 10_000;
-/// Bytes of a URL that are kept.
-const URL_BYTES: usize = 2 << 10;
-/// Bytes of a detail that are kept.
-const DETAIL_BYTES: usize = 1 << 10;
 
-pub(crate) struct SqliteLedger {
+/// The ledger's own file.
+pub(super) struct LedgerFile {
     /// One connection: there is one write lock.
     writer: SqlitePool,
     readers: SqlitePool,
@@ -47,9 +43,9 @@ pub(crate) struct SqliteLedger {
     ready: OnceCell<()>,
 }
 
-impl SqliteLedger {
+impl LedgerFile {
     /// The ledger of a database that this process holds. What an earlier process left intended becomes unknown.
-    pub(crate) async fn open(database: &Path, clock: AnchoredClock) -> Result<Self, Error> {
+    pub(super) async fn open(database: &Path, clock: AnchoredClock) -> Result<Self, Error> {
         let mut path = database.as_os_str().to_owned();
         path.push(".ledger");
         let path = PathBuf::from(path);
@@ -70,14 +66,29 @@ impl SqliteLedger {
             ready: OnceCell::new(),
         };
         if ledger.path.exists() {
-            ledger.ready().await?;
+            ledger.writer().await?;
         }
         Ok(ledger)
     }
 
-    async fn ready(&self) -> Result<(), Error> {
+    /// Makes the file if need be.
+    async fn writer(&self) -> Result<&SqlitePool, Error> {
         let prepare = async || self.prepare().await.map_err(|error| at(&self.path, &error));
-        self.ready.get_or_try_init(prepare).await.copied()
+        self.ready.get_or_try_init(prepare).await.map(|()| &self.writer)
+    }
+
+    /// None if there was no call yet.
+    fn readers(&self) -> Option<&SqlitePool> {
+        self.ready.initialized().then_some(&self.readers)
+    }
+
+    /// Removes the calls of messages that are forgotten.
+    pub(super) async fn forget(&self, messages: &[String]) -> Result<(), Error> {
+        if self.ready.initialized() && !messages.is_empty() {
+            let forget = sqlx::query(FORGET).bind(list(messages)).execute(&self.writer);
+            forget.await.map_err(classify)?;
+        }
+        Ok(())
     }
 
     async fn prepare(&self) -> Result<(), Error> {
@@ -111,10 +122,14 @@ impl SqliteLedger {
     }
 }
 
+/// As `json_each` reads it.
+fn list(texts: &[String]) -> String {
+    serde_json::to_string(texts).unwrap_or_else(|_| "[]".into())
+}
+
 #[async_trait]
-impl Ledger for SqliteLedger {
+impl Ledger for Sqlite {
     async fn intend(&self, call: Intent) -> Result<CallId, Error> {
-        self.ready().await?;
         let intend = sqlx::query(INTEND)
             .bind(call.message)
             .bind(call.function)
@@ -122,58 +137,49 @@ impl Ledger for SqliteLedger {
             .bind(call.attempt)
             .bind(call.ordinal)
             .bind(call.method)
-            .bind(cut(&call.url, URL_BYTES))
+            .bind(cut(&call.url))
             .bind(call.key)
             .bind(self.clock.now().0);
-        let done = intend.execute(&self.writer).await.map_err(classify)?;
+        let done = intend.execute(self.ledger.writer().await?).await.map_err(classify)?;
         Ok(CallId(done.last_insert_rowid()))
     }
 
     async fn finish(&self, call: CallId, end: CallEnd) -> Result<(), Error> {
-        self.ready().await?;
-        let (state, status, detail) = match &end {
-            CallEnd::Done(status) => (CallState::Done, Some(*status), None),
-            CallEnd::Failed(why) => (CallState::Failed, None, Some(cut(why, DETAIL_BYTES))),
-            CallEnd::Unknown(why) => (CallState::Unknown, None, Some(cut(why, DETAIL_BYTES))),
-        };
-        let finish =
-            sqlx::query(FINISH).bind(call.0).bind(state.as_str()).bind(status).bind(detail).bind(self.clock.now().0);
-        match finish.execute(&self.writer).await.map_err(classify)?.rows_affected() {
+        let (state, status, detail) = end.columns();
+        let finish = sqlx::query(FINISH).bind(call.0).bind(state).bind(status).bind(detail).bind(self.clock.now().0);
+        match finish.execute(self.ledger.writer().await?).await.map_err(classify)?.rows_affected() {
             1 => Ok(()),
             _ => Err(Error::Broken(format!("the call {} has ended before, or is not in the ledger", call.0))),
         }
     }
 
     async fn abandon(&self, message: &str, fence: i64, why: &str) -> Result<u64, Error> {
-        self.ready().await?;
-        let abandon =
-            sqlx::query(ABANDON).bind(message).bind(fence).bind(cut(why, DETAIL_BYTES)).bind(self.clock.now().0);
-        abandon.execute(&self.writer).await.map(|done| done.rows_affected()).map_err(classify)
+        let abandon = sqlx::query(ABANDON).bind(message).bind(fence).bind(cut(why)).bind(self.clock.now().0);
+        let abandoned = abandon.execute(self.ledger.writer().await?).await.map_err(classify)?;
+        Ok(abandoned.rows_affected())
     }
 
     async fn calls(&self, message: &str) -> Result<Vec<CallRecord>, Error> {
-        self.ready().await?;
-        let rows = sqlx::query(CALLS).bind(message).bind(MOST_CALLS).fetch_all(&self.readers).await;
-        rows.map_err(classify)?.iter().map(record).collect()
+        let Some(readers) = self.ledger.readers() else { return Ok(Vec::new()) };
+        let rows = sqlx::query(CALLS).bind(message).fetch_all(readers).await.map_err(classify)?;
+        rows.iter().map(record).collect()
     }
 
-    async fn unknown_calls(&self, before: Option<CallId>, limit: u32) -> Result<Vec<CallRecord>, Error> {
-        self.ready().await?;
-        let rows = sqlx::query(UNKNOWN).bind(before.map(|id| id.0)).bind(limit).fetch_all(&self.readers).await;
-        rows.map_err(classify)?.iter().map(record).collect()
+    async fn ledger(&self, filter: CallFilter) -> Result<Vec<CallRecord>, Error> {
+        let Some(readers) = self.ledger.readers() else { return Ok(Vec::new()) };
+        let page = sqlx::query(PAGE)
+            .bind(filter.function)
+            .bind(filter.state.map(CallState::as_str))
+            .bind(filter.message)
+            .bind(filter.before.map(|id| id.0))
+            .bind(filter.limit);
+        page.fetch_all(readers).await.map_err(classify)?.iter().map(record).collect()
     }
 
-    async fn forget_calls(&self, messages: &[String]) -> Result<u64, Error> {
-        self.ready().await?;
-        let ids = serde_json::to_string(messages).map_err(|e| Error::Broken(e.to_string()))?;
-        let forgotten = sqlx::query(FORGET).bind(ids).execute(&self.writer).await;
-        forgotten.map(|done| done.rows_affected()).map_err(classify)
+    async fn called(&self, messages: &[String]) -> Result<Vec<String>, Error> {
+        let Some(readers) = self.ledger.readers() else { return Ok(Vec::new()) };
+        sqlx::query_scalar(CALLED).bind(list(messages)).fetch_all(readers).await.map_err(classify)
     }
-}
-
-/// The longest beginning that fits and ends between characters.
-fn cut(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
 }
 
 fn record(row: &SqliteRow) -> Result<CallRecord, Error> {

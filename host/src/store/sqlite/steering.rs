@@ -13,6 +13,7 @@ const STANDING: &str = include_str!("standing.sql");
 const DECIDE: &str = include_str!("decide.sql");
 const REDRIVE: &str = include_str!("redrive.sql");
 const REDRIVE_FIND: &str = include_str!("redrive_find.sql");
+const REDRIVE_THESE: &str = include_str!("redrive_these.sql");
 const LEAVE_HISTORY: &str = include_str!("leave_history.sql");
 const RESOLVE_DOUBT: &str = include_str!("resolve_doubt.sql");
 const ATTEMPT_CANCELLED: &str = include_str!("attempt_cancelled.sql");
@@ -26,9 +27,9 @@ const FORGET_HISTORY: &str = include_str!("forget_history.sql");
 const FORGET_ACTIVE_KEYS: &str = include_str!("forget_active_keys.sql");
 const FORGET_OUTLIVED: &str = include_str!("forget_outlived.sql");
 const FORGET_KEYS: &str = include_str!("forget_keys.sql");
-/// What goes with a message, itself last.
-const FORGET_MESSAGES: [&str; 3] =
-    [include_str!("forget_attempts.sql"), include_str!("forget_decisions.sql"), include_str!("forget_messages.sql")];
+/// What goes with a message.
+const FORGET_WITH: [&str; 2] = [include_str!("forget_attempts.sql"), include_str!("forget_decisions.sql")];
+const FORGET_MESSAGES: &str = include_str!("forget_messages.sql");
 
 #[async_trait]
 impl Steering for Sqlite {
@@ -39,10 +40,21 @@ impl Steering for Sqlite {
         Ok(decided)
     }
 
-    async fn redrive_some(&self, function: &str, state: State, after: i64, limit: u32) -> Result<Vec<i64>, Error> {
+    async fn redrivable(
+        &self,
+        function: &str,
+        state: State,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, Error> {
+        let find = sqlx::query_as(REDRIVE_FIND).bind(function).bind(state.as_str()).bind(after).bind(limit);
+        find.fetch_all(&self.readers).await.map_err(classify)
+    }
+
+    async fn redrive_some(&self, function: &str, state: State, these: Vec<i64>) -> Result<Vec<i64>, Error> {
         let function = function.to_owned();
         let redrive =
-            self.transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, after, limit).await }));
+            self.transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, &these).await }));
         let redriven = redrive.await?;
         self.work.notify_one();
         Ok(redriven)
@@ -75,7 +87,11 @@ impl Steering for Sqlite {
             if !found.is_empty() {
                 let forget =
                     self.transaction(move |of| Box::pin(async move { forget(of, &found, state, before).await }));
-                forgotten += forget.await?;
+                let gone = forget.await?;
+                forgotten += gone.len() as u64;
+                // After the commit, since the ledger has one of its own: a host that dies in between leaves rows that
+                // nobody asks for.
+                self.ledger.forget(&gone).await?;
             }
         }
         let keys = self.transaction(move |of| Box::pin(async move { forget_keys(of, now, limit).await })).await?;
@@ -110,7 +126,7 @@ async fn decide(connection: &mut Connection, seq: i64, decision: &str, detail: S
 
 async fn redrive(connection: &mut Connection, id: &str) -> Result<Decided, Error> {
     let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
-    if !matches!(at.state, State::Dead | State::InDoubt | State::Cancelled) {
+    if !at.state.can_be_redriven() {
         return Ok(Decided::Refused(at.state));
     }
     if !at.deployed {
@@ -124,10 +140,9 @@ async fn redrive_some(
     connection: &mut Connection,
     function: &str,
     state: State,
-    after: i64,
-    limit: u32,
+    these: &[i64],
 ) -> Result<Vec<i64>, Error> {
-    let find = sqlx::query(REDRIVE_FIND).bind(function).bind(state.as_str()).bind(after).bind(limit);
+    let find = sqlx::query(REDRIVE_THESE).bind(function).bind(state.as_str()).bind(list(these));
     let found = find.fetch_all(&mut connection.sql).await.map_err(classify)?;
     for row in &found {
         back_to_queue(connection, function, row.get(0), row.get(1), state).await?;
@@ -195,17 +210,23 @@ async fn sweep(connection: &mut Connection, limit: u32) -> Result<u64, Error> {
     Ok(found.len() as u64)
 }
 
-async fn forget(connection: &mut Connection, found: &[i64], state: State, before: Timestamp) -> Result<u64, Error> {
+/// Returns the ids of what is forgotten.
+async fn forget(
+    connection: &mut Connection,
+    found: &[i64],
+    state: State,
+    before: Timestamp,
+) -> Result<Vec<String>, Error> {
     let history = sqlx::query_scalar(FORGET_HISTORY).bind(list(found)).bind(state.as_str()).bind(before.0);
     let gone: Vec<i64> = history.fetch_all(&mut connection.sql).await.map_err(classify)?;
     let these = list(&gone);
     sqlx::query(FORGET_ACTIVE_KEYS).bind(&these).execute(&mut connection.sql).await.map_err(classify)?;
     let outlived = sqlx::query(FORGET_OUTLIVED).bind(&these).bind(state.as_str());
     outlived.execute(&mut connection.sql).await.map_err(classify)?;
-    for statement in FORGET_MESSAGES {
+    for statement in FORGET_WITH {
         sqlx::query(statement).bind(&these).execute(&mut connection.sql).await.map_err(classify)?;
     }
-    Ok(gone.len() as u64)
+    sqlx::query_scalar(FORGET_MESSAGES).bind(&these).fetch_all(&mut connection.sql).await.map_err(classify)
 }
 
 async fn forget_keys(connection: &mut Connection, now: Timestamp, limit: u32) -> Result<u64, Error> {

@@ -1,0 +1,12 @@
+-- What was being called under claims that hold no longer: their hosts are lost, or stood still, or the message was taken
+-- back while its host died. At the end of each recovery, so that a call is unknown as soon as its message is free again. A
+-- host that lives may still say how its call ended.
+UPDATE semel.calls SET state = 'unknown', detail = $1, ended_at = semel.now()
+WHERE id = ANY (ARRAY(
+    SELECT c.id FROM semel.calls c
+    WHERE c.state = 'intended' AND NOT EXISTS (
+        SELECT 1 FROM semel.messages m JOIN semel.queue q ON q.seq = m.seq
+        WHERE m.id = c.message AND q.state = 'running' AND q.fence = c.fence
+    )
+    ORDER BY c.id LIMIT 1000 FOR UPDATE OF c SKIP LOCKED
+))
