@@ -15,8 +15,12 @@ mod place;
 mod reader;
 mod server;
 mod witness;
+mod stage;
 pub mod counter;
 pub mod failures;
+pub mod fuel;
+pub mod timeouts;
+pub mod publish;
 pub mod plot;
 pub mod report;
 

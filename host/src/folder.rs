@@ -25,7 +25,7 @@ pub fn read(path: &Path, name: Option<&str>) -> anyhow::Result<Upload> {
     }
     let file = path.join("function.toml");
     let manifest = String::from_utf8(bytes(&file)?).with_context(|| format!("{} is not text", file.display()))?;
-    let read = Manifest::parse(&manifest).map_err(anyhow::Error::msg).context(file.display().to_string())?;
+    let read = Manifest::read(&manifest).map_err(anyhow::Error::msg).context(file.display().to_string())?;
     let component = bytes(&path.join(read.component.unwrap_or_else(|| format!("{}.wasm", read.name))))?;
     let migrations = migrations(&path.join("migrations"))?;
     Ok(Upload { manifest, component, migrations, name: name.map(str::to_owned), ..Upload::default() })

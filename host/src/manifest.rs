@@ -15,6 +15,7 @@ use crate::message::Contract;
 mod check;
 mod units;
 
+pub use check::UNSAFE_LEASES;
 pub use units::{Bytes, Span, parse_span};
 use units::{rate, span};
 
@@ -262,10 +263,17 @@ impl Manifest {
     /// # Errors
     /// The message names the line, the key, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let manifest: Self =
-            toml::from_str(text).map_err(|e| format!("function.toml: {}", e.to_string().trim_end()))?;
+        let manifest = Self::read(text)?;
         manifest.check(text)?;
         Ok(manifest)
+    }
+
+    /// Reads it, and leaves it to the host whether what it says can be kept.
+    ///
+    /// # Errors
+    /// If it has not the shape of a manifest.
+    pub fn read(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|e| format!("function.toml: {}", e.to_string().trim_end()))
     }
 
     /// A manifest for a component that came without one.

@@ -42,6 +42,8 @@ pub(crate) struct Worker {
     /// Says that a commit may have left something for [`crate::relay`].
     sendable: Arc<Notify>,
     suspects: AtomicBool,
+    /// Whether leases are renewed. Always, but in an experiment that asks what it is good for.
+    renews: bool,
 }
 
 impl Worker {
@@ -56,13 +58,19 @@ impl Worker {
     ) -> Arc<Self> {
         let host = hex::encode(rand::random::<[u8; 8]>());
         let settler = Settler { store: Arc::clone(&store), watch: Arc::clone(&watch) };
+        let renews = std::env::var_os("SEMEL_EXPERIMENT_NO_HEARTBEAT").is_none_or(|value| value != "1");
         let suspects = AtomicBool::new(true);
-        Arc::new(Self { store, engine, catalog, settled, watch, host, running, settler, sendable, suspects })
+        Arc::new(Self { store, engine, catalog, settled, watch, host, running, settler, sendable, suspects, renews })
     }
 
     /// Works until `stop` says so, then lets what runs end.
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         tracing::info!(host = self.host, "claims messages under this id");
+        if !self.renews {
+            tracing::warn!(
+                "SEMEL_EXPERIMENT_NO_HEARTBEAT: no lease is renewed here. For experiments, and for nothing else"
+            );
+        }
         let pulse = tokio::spawn(Arc::clone(&self).pulse());
         let mut running = JoinSet::new();
         while !*stop.borrow() {
@@ -165,7 +173,7 @@ impl Worker {
         // Also of what may be claimed before the next beat.
         let leases = claims.iter().map(|claim| claim.lease).chain(functions.values().map(|f| f.manifest().lease()));
         let next = leases.min().map_or(PULSE, |lease| lease / 3).min(PULSE);
-        if !claims.is_empty() {
+        if !claims.is_empty() && self.renews {
             self.end_lost(&claims, &self.store.heartbeat(claims.clone()).await?);
         }
         let found = self.store.recover(as_of, functions.into_keys().collect()).await?;

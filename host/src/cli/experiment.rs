@@ -5,11 +5,12 @@
 
 use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::experiment::{Report, counter, failures};
+use crate::experiment::{Report, counter, failures, fuel, publish, timeouts};
 use crate::message::Contract;
 use crate::store::is_shared;
 
@@ -24,6 +25,9 @@ pub(crate) struct Experiment {
 enum Which {
     Counter(Counter),
     Failures(Failures),
+    Fuel(Fuel),
+    Timeouts(Timeouts),
+    Publish(Publish),
 }
 
 /// Count requests while hosts and database are killed all the time: the count must be exact
@@ -94,6 +98,62 @@ struct Failures {
     samples: usize,
 }
 
+/// Give work too little fuel and enough: what a message uses is the same on every attempt and every host
+#[derive(Debug, Args)]
+struct Fuel {
+    #[command(flatten)]
+    on: On,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/fuel")]
+    out: PathBuf,
+    /// Messages of each kind of work, and for each budget
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// Attempts at each message without a budget
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(3..))]
+    attempts: u32,
+}
+
+/// Cross leases, hard timeouts and run times, with and without heartbeat: where is work taken over that still runs?
+#[derive(Debug, Args)]
+struct Timeouts {
+    #[command(flatten)]
+    on: On,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/timeouts")]
+    out: PathBuf,
+    /// Messages of each combination
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// All times are 0 to 28 of these
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 400, value_parser = clap::value_parser!(u64).range(50..))]
+    unit: u64,
+}
+
+/// Write and publish as people do, with a crash between any two steps: how often is the message published?
+#[derive(Debug, Args)]
+struct Publish {
+    #[command(flatten)]
+    on: On,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/publish")]
+    out: PathBuf,
+}
+
+/// Where an experiment takes place.
+#[derive(Debug, Args)]
+struct On {
+    /// An empty database; that of a server can have more hosts [default: a fresh file in the output folder]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Repeats what is left to chance [default: random]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where `make guests` put the functions
+    #[arg(long, value_name = "DIR", default_value = "target/functions")]
+    functions: PathBuf,
+}
+
 impl Experiment {
     /// Runs it, and says whether the verdict is PASS.
     pub(crate) async fn execute(self) -> anyhow::Result<bool> {
@@ -112,6 +172,9 @@ impl Which {
         match self {
             Self::Counter(counter) => counter.execute().await,
             Self::Failures(failures) => failures.execute().await,
+            Self::Fuel(fuel) => fuel.execute().await,
+            Self::Timeouts(timeouts) => timeouts.execute().await,
+            Self::Publish(publish) => publish.execute().await,
         }
     }
 }
@@ -156,6 +219,32 @@ impl Failures {
         };
         let report = failures::run(&options, &|line| eprintln!("{line}")).await?;
         show(&report, &options.out)
+    }
+}
+
+impl Fuel {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let Self { on: On { database, seed: given, functions }, out, messages, attempts } = self;
+        let options = fuel::Options { program: None, database, seed: seed(given), out, messages, attempts, functions };
+        show(&fuel::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
+    }
+}
+
+impl Timeouts {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let Self { on: On { database, seed: given, functions }, out, messages, unit } = self;
+        let unit = Duration::from_millis(unit);
+        let options = timeouts::Options { program: None, database, seed: seed(given), out, messages, unit, functions };
+        show(&timeouts::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
+    }
+}
+
+impl Publish {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let Self { on: On { database, seed: given, functions }, out } = self;
+        let trials = publish::trials::Trial::all();
+        let options = publish::Options { program: None, database, seed: seed(given), out, trials, functions };
+        show(&publish::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
     }
 }
 

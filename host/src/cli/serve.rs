@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Settings};
 use crate::host;
+use crate::manifest::UNSAFE_LEASES;
 
 /// Run a host: accept messages, run functions
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,11 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
         let config = Config::load(self.settings, self.config.as_deref())?;
+        if *UNSAFE_LEASES {
+            tracing::warn!(
+                "SEMEL_EXPERIMENT_UNSAFE_LEASES: runs may outlive their leases here. For experiments, and for nothing else"
+            );
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clock::Timestamp;
+
 /// How long a sender puts up with a host that does not accept before it calls that a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -107,6 +109,18 @@ pub struct Attempt {
     pub attempt: u32,
     /// How it ended, as the host spells it; `running` if it has not.
     pub outcome: String,
+    /// Random id of the host that claimed it.
+    #[serde(default)]
+    pub host: String,
+    /// Fuel that it used; none if nobody could tell.
+    #[serde(default)]
+    pub fuel: Option<u64>,
+    /// When the guest's code began to run, by the store's clock.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
 }
 
 impl Client {
@@ -227,12 +241,32 @@ impl Client {
     /// # Errors
     /// If the host is down or its answer is none.
     pub async fn counts(&self, function: &str) -> anyhow::Result<Counts> {
+        Ok(self.all_counts().await?.get(function).copied().unwrap_or_default())
+    }
+
+    /// Messages of all functions that something will still happen to by itself.
+    ///
+    /// # Errors
+    /// If the host is down or its answer is none.
+    pub async fn open(&self) -> anyhow::Result<u64> {
+        Ok(self.all_counts().await?.values().map(Counts::open).sum())
+    }
+
+    async fn all_counts(&self) -> anyhow::Result<HashMap<String, Counts>> {
         #[derive(Deserialize)]
         struct Document {
             functions: HashMap<String, Counts>,
         }
         let document: Document = self.get("/v1/counts", &[]).await?;
-        Ok(document.functions.get(function).copied().unwrap_or_default())
+        Ok(document.functions)
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// If the host is down or its answer is none.
+    pub async fn message(&self, id: &str) -> anyhow::Result<Message> {
+        self.get(&format!("/v1/messages/{id}"), &[]).await
     }
 
     /// Every attempt at a message.

@@ -9,7 +9,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -146,17 +145,11 @@ async fn install(host: &HostProcess, options: &Options, place: &Place) -> anyhow
     for name in [COUNTER, RECEIPTS, READER, MISBEHAVE] {
         host.client().deploy(&options.functions.join(name), None).await?;
     }
-    let component = std::path::absolute(options.functions.join(MISBEHAVE).join("misbehave.wasm"))?;
-    let component = toml::Value::String(component.display().to_string());
     for (name, limits) in [(MISBEHAVE, "timeout = \"100ms\""), (THIRSTY, "timeout = \"2s\"\nfuel = 5_000_000")] {
-        let folder = place.folder().join(name);
-        let manifest = format!(
-            "name = \"{name}\"\ncomponent = {component}\n[limits]\n{limits}\nmemory = \"24MiB\"\n\
-             [retry]\nmax_attempts = 1\n[grants]\ntopics = [\"receipts\"]\n"
+        let lines = format!(
+            "[limits]\n{limits}\nmemory = \"24MiB\"\n[retry]\nmax_attempts = 1\n[grants]\ntopics = [\"receipts\"]"
         );
-        let written =
-            std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("function.toml"), manifest));
-        written.with_context(|| format!("cannot write to {}", folder.display()))?;
+        let folder = place.function(name, &options.functions.join(MISBEHAVE), &lines)?;
         host.client().deploy(&folder, None).await?;
     }
     Ok(())

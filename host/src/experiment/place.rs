@@ -58,6 +58,18 @@ impl Place {
         Ok(folder)
     }
 
+    /// A function in it by another's component, with `lines` in its manifest. It uses the other's tables, and has none of its own.
+    pub(super) fn function(&self, name: &str, function: &Path, lines: &str) -> anyhow::Result<PathBuf> {
+        let of = function.file_name().and_then(|name| name.to_str()).context("the folder of a function has a name")?;
+        let component = std::path::absolute(function.join(format!("{of}.wasm")))?;
+        let component = toml::Value::String(component.display().to_string());
+        let folder = self.folder.join(name);
+        let manifest = format!("name = \"{name}\"\ncomponent = {component}\n{lines}\n");
+        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("function.toml"), manifest));
+        written.with_context(|| format!("cannot write to {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// The path of the witness file. All hosts of a run may write to it: each line is one write at its end.
     pub(super) fn witness_file(&self) -> PathBuf {
         self.folder.join("witness.txt")
@@ -69,7 +81,10 @@ fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder).context("cannot read the folder of the run")? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if [".db", ".db-wal", ".db-shm", ".db.lock"].iter().any(|ending| name.ends_with(ending)) {
+        if [".db", ".db-wal", ".db-shm", ".db.lock", ".db.ledger", ".db.ledger-wal", ".db.ledger-shm"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+        {
             let path = entry.path();
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }

@@ -11,6 +11,8 @@ use anyhow::Context as _;
 
 use super::{Environment, Figure, Quantity, Report, Table};
 
+/// Rows of a table that is open from the start.
+const READ_AT_ONCE: usize = 40;
 const PAGE: &str = include_str!("report.html");
 
 impl Report {
@@ -133,8 +135,10 @@ fn folded(table: &Table) -> String {
         let _ = write!(rows, "<tr>{cells}</tr>");
     }
     let title = escaped(&table.title);
+    // What fits on a screen or two is there to be read at once.
+    let open = if table.rows.len() <= READ_AT_ONCE { " open" } else { "" };
     format!(
-        r#"<details><summary>{title}</summary><div class="wide"><table class="plain"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"#
+        r#"<details{open}><summary>{title}</summary><div class="wide"><table class="plain"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"#
     )
 }
 

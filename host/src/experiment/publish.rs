@@ -1,0 +1,135 @@
+//! Write, then publish: how often is the message published when the process dies between any two steps?
+//!
+//! Method: the sequences of the essay "Why can't we have exactly-once message processing?", as one function whose database and
+//! broker are services out in the world. The experiment runs both itself, and they crash the host: when a chosen step is asked for,
+//! or when it is done and before its answer leaves, the host gets SIGKILL. It is started again, the message is delivered again,
+//! and the broker counts. Then the same with the transaction of the message and `outbox`.
+//! How to read it: each of the first three has a place where the message is published 0 times or twice, and it is the one that
+//! the essay names. The last one has none: write, publication and acknowledgement are one commit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::time::timeout;
+
+use self::services::Services;
+use self::trials::{Place, Trial, Variant};
+use super::place::check_built;
+use super::reader::{self, READER};
+use super::stage::Stage;
+use super::{Environment, Notify, Report};
+
+pub mod services;
+pub mod trials;
+mod verdict;
+mod findings;
+
+const FUNCTION: &str = "publisher";
+/// Subscribes to what `publisher` publishes, and counts it.
+const SUBSCRIBER: &str = "counter";
+/// A step that is not asked for by then never will be.
+const FIRED_WITHIN: Duration = Duration::from_secs(30);
+/// A second publication that is still on its way gets this long.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The host's binary, if it is not the running program.
+    pub program: Option<PathBuf>,
+    /// An empty database; without one, a fresh file in the output folder.
+    pub database: Option<String>,
+    /// Kept in the report: every trial is run, and nothing is left to chance.
+    pub seed: u64,
+    /// Where the report goes, and what the run leaves behind.
+    pub out: PathBuf,
+    /// What is tried, in this order.
+    pub trials: Vec<Trial>,
+    /// Where `make guests` put the functions.
+    pub functions: PathBuf,
+}
+
+/// A trial, when all is over.
+#[derive(Debug, Clone)]
+pub(super) struct Tried {
+    pub(super) trial: Trial,
+    /// Whether the host was killed where it was to be.
+    pub(super) fired: bool,
+    /// Steps that the services were asked for, over all attempts.
+    pub(super) asked: u64,
+    /// How often the message was published, as the broker counts.
+    pub(super) published: u64,
+    /// Rows that were written.
+    pub(super) written: u64,
+    /// Where the message ended, and how often it was tried.
+    pub(super) state: String,
+    pub(super) attempts: u64,
+}
+
+/// Runs the experiment. The report is the caller's to write and print.
+///
+/// # Errors
+/// If the experiment could not be carried out. A broken promise is not an error, but a verdict.
+pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report> {
+    check_built(&options.functions, &[FUNCTION, SUBSCRIBER, READER])?;
+    let mut stage = Stage::take(&options.out, options.database.as_deref(), options.program.as_deref())?;
+    let environment = Environment::observe(options.seed, stage.database());
+    let services = Services::start().await?;
+    stage.start(&[]).await?;
+    deploy(&stage, options, &services).await?;
+    let mut tried = Vec::new();
+    for (number, trial) in options.trials.iter().enumerate() {
+        notify(&format!("{} of {}: {}, {}", number + 1, options.trials.len(), trial.variant.name(), trial.place()));
+        tried.push(one(&mut stage, &services, *trial, number).await.with_context(|| format!("{trial:?}"))?);
+    }
+    stage.kill().await?;
+    Ok(findings::report(options, &tried, environment.finished()))
+}
+
+async fn deploy(stage: &Stage, options: &Options, services: &Services) -> anyhow::Result<()> {
+    let client = stage.client()?;
+    let subscriber =
+        stage.place.variant(&options.functions.join(SUBSCRIBER), &[("trigger", "topics = [\"published\"]")])?;
+    client.deploy(&subscriber, None).await?;
+    client.deploy(&options.functions.join(READER), None).await?;
+    let grants = format!("http = [\"http://{}\"]\ntopics = [\"published\"]", services.address());
+    // A database that hosts share takes work over when its lease ends, and not before.
+    let limits = "timeout = \"4s\"\nlease = \"6s\"";
+    let retry = "max_attempts = 4\nbackoff = { initial = \"20ms\", factor = 1.0 }";
+    let tables = [("grants", grants.as_str()), ("limits", limits), ("retry", retry)];
+    client.deploy(&stage.place.variant(&options.functions.join(FUNCTION), &tables)?, None).await
+}
+
+/// One message, one crash at most, and what there is to count afterwards.
+async fn one(stage: &mut Stage, services: &Services, trial: Trial, number: usize) -> anyhow::Result<Tried> {
+    let id = format!("trial-{number}");
+    let mut crash = trial.crash.map(|crash| services.arm(crash.step, crash.place == Place::After));
+    let before = services.asked();
+    let body = json!({ "variant": trial.variant.name(), "server": services.address().to_string(), "id": id });
+    let message = stage.send(FUNCTION, &body.to_string()).await?;
+    let mut fired = false;
+    if let Some(crash) = &mut crash {
+        fired = matches!(timeout(FIRED_WITHIN, crash).await, Ok(Ok(())));
+        if fired {
+            let host = stage.hosts.first_mut().context("there is no host")?;
+            host.kill().await?;
+            host.restart().await?;
+        }
+    }
+    services.disarm();
+    stage.until_settled().await?;
+    tokio::time::sleep(AFTERWARDS).await;
+    let client = stage.client()?;
+    let ended = client.message(&message).await?;
+    let (published, written) = match trial.variant {
+        Variant::Outbox => (
+            reader::number(&client, "SELECT n FROM counters WHERE id = $1", &[&id]).await?,
+            reader::number(&client, "SELECT COUNT(*) FROM written WHERE id = $1", &[&id]).await?,
+        ),
+        _ => (services.counter(&format!("published-{id}")), u64::from(services.has_record(&format!("written-{id}")))),
+    };
+    let asked = services.asked() - before;
+    Ok(Tried { trial, fired, asked, published, written, state: ended.state, attempts: ended.attempt })
+}
