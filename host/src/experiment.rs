@@ -21,6 +21,7 @@ pub mod failures;
 pub mod fuel;
 pub mod timeouts;
 pub mod publish;
+pub mod email;
 pub mod plot;
 pub mod report;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::experiment::{Report, counter, failures, fuel, publish, timeouts};
+use crate::experiment::{Report, counter, email, failures, fuel, publish, timeouts};
 use crate::message::Contract;
 use crate::store::is_shared;
 
@@ -28,6 +28,7 @@ enum Which {
     Fuel(Fuel),
     Timeouts(Timeouts),
     Publish(Publish),
+    Email(Email),
 }
 
 /// Count requests while hosts and database are killed all the time: the count must be exact
@@ -140,6 +141,16 @@ struct Publish {
     out: PathBuf,
 }
 
+/// Send a mail by lock, check, send, record, unlock, with a crash between any two steps, and then deferred: how many are sent?
+#[derive(Debug, Args)]
+struct Email {
+    #[command(flatten)]
+    on: On,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/email")]
+    out: PathBuf,
+}
+
 /// Where an experiment takes place.
 #[derive(Debug, Args)]
 struct On {
@@ -175,6 +186,7 @@ impl Which {
             Self::Fuel(fuel) => fuel.execute().await,
             Self::Timeouts(timeouts) => timeouts.execute().await,
             Self::Publish(publish) => publish.execute().await,
+            Self::Email(email) => email.execute().await,
         }
     }
 }
@@ -245,6 +257,15 @@ impl Publish {
         let trials = publish::trials::Trial::all();
         let options = publish::Options { program: None, database, seed: seed(given), out, trials, functions };
         show(&publish::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
+    }
+}
+
+impl Email {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let Self { on: On { database, seed: given, functions }, out } = self;
+        let trials = email::trials::Trial::all();
+        let options = email::Options { program: None, database, seed: seed(given), out, trials, functions };
+        show(&email::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
     }
 }
 

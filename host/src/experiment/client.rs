@@ -160,6 +160,14 @@ impl Client {
     /// If the folder is not complete, or the host refuses it.
     pub async fn deploy(&self, folder: &Path, contract: Option<&str>) -> anyhow::Result<()> {
         let name = folder.file_name().and_then(|name| name.to_str()).context("the folder of a function has a name")?;
+        self.deploy_as(folder, name, contract).await
+    }
+
+    /// The same under a name of its own.
+    ///
+    /// # Errors
+    /// As [`Self::deploy`].
+    pub async fn deploy_as(&self, folder: &Path, name: &str, contract: Option<&str>) -> anyhow::Result<()> {
         let mut url = self.url(&format!("/v1/functions/{name}"))?;
         if let Some(contract) = contract {
             url.query_pairs_mut().append_pair("contract", contract);

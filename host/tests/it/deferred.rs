@@ -30,7 +30,7 @@ async fn start(on: On, then: Then) -> (Semel, Server) {
 
 /// Sends an order to `mailer`, and returns its answer: the id of the request.
 async fn order(semel: &Semel, server: &Server, more: &Value) -> String {
-    let mut order = json!({ "to": "alice", "service": format!("http://{}", server.address) });
+    let mut order = json!({ "to": "alice", "service": format!("http://{}/send?key=secret", server.address) });
     order.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     let answer = semel.call("mailer", &order.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -68,7 +68,7 @@ async fn what_is_deferred_is_sent_after_the_commit_and_never_without_it(on: On) 
     let shown = semel.cli(&["outbox", "--state", "completed"]).await;
     assert!(shown.ok().contains(&id) && !shown.stdout.contains("secret"), "{}", shown.stdout);
     // An order that fails to the end leaves nothing to send.
-    let order = json!({ "to": "bob", "service": format!("http://{}", server.address), "fail": 99 });
+    let order = json!({ "to": "bob", "service": format!("http://{}/send?key=secret", server.address), "fail": 99 });
     let dead = semel.send("mailer", &order.to_string()).await;
     assert_eq!(semel.until_settled(&dead).await["state"], "dead");
     assert_eq!((outbox(&semel).await.len(), keys(&server).len()), (1, 1));
@@ -121,9 +121,9 @@ async fn a_request_on_its_way_outlives_its_host(on: On) {
 async fn what_is_not_granted_is_not_deferred(on: On) {
     let (semel, server) = start(on, Then::Say(OK)).await;
     for (service, why) in [
-        ("http://127.0.0.1:1", "not granted"),
-        ("http://169.254.169.254", "not granted"),
-        ("ftp://127.0.0.1", "invalidurl"),
+        ("http://127.0.0.1:1/", "not granted"),
+        ("http://169.254.169.254/", "not granted"),
+        ("ftp://127.0.0.1/", "invalidurl"),
         ("", "invalidurl"),
     ] {
         let order = json!({ "to": "alice", "service": service });
@@ -131,7 +131,8 @@ async fn what_is_not_granted_is_not_deferred(on: On) {
         assert_eq!(refused.status, 422, "{service}: {}", refused.text());
         assert!(refused.text().to_lowercase().contains(why), "{service}: {}", refused.text());
     }
-    let order = json!({ "to": "a", "service": format!("http://{}", server.address), "reply_topic": "others" });
+    let order =
+        json!({ "to": "a", "service": format!("http://{}/send?key=secret", server.address), "reply_topic": "others" });
     assert!(semel.call("mailer", &order.to_string()).await.text().contains("not granted"));
     assert!(outbox(&semel).await.is_empty() && server.connections() == 0);
     // Nobody gets at the sender but by way of the interface.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use semel::experiment::counter::{self, Faults, Options};
-use semel::experiment::{Quantity, Report, failures};
+use semel::experiment::{Quantity, Report, email, failures};
 use semel::message::Contract;
 use sqlx::Executor as _;
 
@@ -163,4 +163,20 @@ async fn misbehaviour_in_bulk_takes_nothing_but_itself() {
         report.verdict.checks.iter().partition(|check| check.claim.contains("within 10 %"));
     assert_eq!((measured.len(), counted.len()), (3, 8), "{said}");
     assert!(counted.iter().all(|check| check.passed), "{said}");
+}
+
+/// Two mails, none, and one: at one place each.
+#[tokio::test]
+async fn a_mail_is_sent_once_where_its_request_is_a_part_of_the_commit() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = email::Options {
+        program: Some(env!("CARGO_BIN_EXE_semel").into()),
+        database: None,
+        seed: 0,
+        out: folder.path().to_owned(),
+        trials: email::trials::Trial::telling(),
+        functions: functions(),
+    };
+    let report = email::run(&options, &|line| eprintln!("{line}")).await.expect("an experiment");
+    assert!(report.verdict.passed, "{}", said(&report));
 }

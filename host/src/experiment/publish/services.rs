@@ -3,13 +3,14 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /counters/NAME` | 200 and the count with this one: a broker that publishes, a provider that sends a mail |
+//! | `POST /mails/NAME` | the same, but a second request with one `Idempotency-Key` changes nothing |
 //! | `PUT /records/NAME` | 201, or 409 if it is there |
 //! | `GET /records/NAME` | 200 or 404 |
 //! | `PUT /locks/NAME?millis=N` | 201 if nobody holds it, or else 409; it times out |
 //! | `DELETE /locks/NAME` | 204 |
 //! | `GET /nothing/NAME` | 200 |
 //!
-//! No request is looked at for an idempotency key: these are the services of which the essay says that they have none. Each can
+//! But for `mails`, no request is looked at for an idempotency key: these are the services of which the essay says that they have none. Each can
 //! be the moment of a crash: when a step is armed, its request tells so and is never answered.
 
 use std::collections::{HashMap, HashSet};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -48,6 +49,7 @@ pub struct Services {
 #[derive(Debug, Default)]
 struct World {
     counters: HashMap<String, u64>,
+    keys: HashSet<String>,
     records: HashSet<String>,
     locks: HashMap<String, Instant>,
     asked: u64,
@@ -80,6 +82,7 @@ impl Services {
         let (address, world) = (listener.local_addr()?, Shared::default());
         let router = Router::new()
             .route("/counters/{name}", post(count))
+            .route("/mails/{name}", post(send))
             .route("/records/{name}", put(record).get(look))
             .route("/locks/{name}", put(acquire).delete(release))
             .route("/nothing/{name}", get(async || StatusCode::OK))
@@ -170,6 +173,15 @@ async fn count(State(world): State<Shared>, Path(name): Path<String>) -> String 
     let count = world.counters.entry(name).or_default();
     *count += 1;
     count.to_string()
+}
+
+async fn send(State(world): State<Shared>, Path(name): Path<String>, headers: HeaderMap) -> StatusCode {
+    let mut world = lock(&world);
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    if key.is_none_or(|key| world.keys.insert(key.to_owned())) {
+        *world.counters.entry(name).or_default() += 1;
+    }
+    StatusCode::ACCEPTED
 }
 
 async fn record(State(world): State<Shared>, Path(name): Path<String>) -> StatusCode {
