@@ -3,6 +3,9 @@
 --
 -- LOCKS: rows of `calls` come last, after those of 0001_engine.sql; who changes several takes them by id and skips what is
 -- locked.
+--
+-- TRANSACTIONS: ledger_intend, ledger_finish, ledger_abandon: one statement each. recover ends with ledger_recover, also where
+-- it found nothing. forget has ledger_forget before forget_messages.
 
 -- One row per call and attempt. `intended` is committed before the first byte of the request leaves, so a call that is
 -- not here did not happen.

@@ -20,4 +20,4 @@ CREATE TABLE semel_calls (
 ) STRICT;
 
 CREATE INDEX semel_calls_message ON semel_calls (message, ordinal);
-CREATE INDEX semel_calls_open ON semel_calls (state, id) WHERE state IN ('intended', 'unknown');
+CREATE INDEX semel_calls_intended ON semel_calls (id) WHERE state = 'intended';

@@ -4,18 +4,28 @@
 use std::time::Duration;
 
 use semel::message::{Event, Usage};
-use semel::store::{ClaimRequest, Commit, Deployment, Failure, Key, Lane, Remember, Retention, Target};
+use semel::store::{
+    CallEnd, ClaimRequest, Commit, Deployment, Failure, Intent, Key, Lane, Remember, Retention, Target,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use crate::harness::{On, root, until};
 use crate::store::{Bench, deployment, lane};
 
 /// Listings for people, and fragments of them.
-const FOR_PEOPLE: [&str; 6] =
-    ["counts.sql", "depths.sql", "message.sql", "message_from.sql", "messages.sql", "messages_ended.sql"];
+const FOR_PEOPLE: [&str; 7] = [
+    "counts.sql",
+    "depths.sql",
+    "ledger_page.sql",
+    "message.sql",
+    "message_from.sql",
+    "messages.sql",
+    "messages_ended.sql",
+];
 /// Tables that grow with messages, and the parts of them that stay small.
-const LARGE: [&str; 5] = ["semel_messages", "semel_queue", "semel_history", "semel_attempts", "semel_keys"];
-const SMALL: [&str; 3] = ["semel_queue_running", "semel_queue_suspect", "semel_queue_delayed"];
+const LARGE: [&str; 6] =
+    ["semel_messages", "semel_queue", "semel_history", "semel_attempts", "semel_keys", "semel_calls"];
+const SMALL: [&str; 4] = ["semel_queue_running", "semel_queue_suspect", "semel_queue_delayed", "semel_calls_intended"];
 
 /// Whether one line of a plan reads more rows than it needs.
 fn is_wide(step: &str) -> bool {
@@ -29,8 +39,12 @@ fn is_wide(step: &str) -> bool {
 #[tokio::test]
 async fn no_statement_of_the_engine_walks_over_a_whole_table() {
     let bench = Bench::new(On::Sqlite).await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bench.folder.path().join("test.db"));
-    let mut file = options.read_only(true).connect().await.expect("the database file");
+    bench.store.abandon("m", 1, "so that there is a ledger").await.expect("a statement");
+    let open = async |name: &str| {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bench.folder.path().join(name));
+        options.read_only(true).connect().await.expect("the database file")
+    };
+    let (mut queue, mut ledger) = (open("test.db").await, open("test.db.ledger").await);
     let (mut wide, mut seen) = (Vec::new(), 0);
     for entry in std::fs::read_dir(root().join("host/src/store/sqlite")).expect("the statements") {
         let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
@@ -40,7 +54,8 @@ async fn no_statement_of_the_engine_walks_over_a_whole_table() {
         let sql = std::fs::read_to_string(root().join("host/src/store/sqlite").join(&name)).expect("a statement");
         let code: String = sql.lines().filter(|line| !line.starts_with("--")).map(|line| format!("{line}\n")).collect();
         for statement in code.split(";\n").filter(|statement| !statement.trim().is_empty()) {
-            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"))).fetch_all(&mut file).await;
+            let file = if name.starts_with("ledger_") { &mut ledger } else { &mut queue };
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"))).fetch_all(file).await;
             for step in plan.unwrap_or_else(|error| panic!("{name}: {error}")) {
                 let step: String = step.get("detail");
                 seen += 1;
@@ -77,13 +92,16 @@ const FILL: &str = "
         SELECT seq, 1, 1, function, 1, 'h', 0, 'completed' FROM semel.history;
     INSERT INTO semel.keys (function, key, fingerprint, message, expires_at)
         SELECT function, id, '', id, semel.now() + 3600000000 FROM semel.messages WHERE seq > 40000;
+    INSERT INTO semel.calls (message, function, fence, attempt, ordinal, method, url, key, state, intended_at)
+        SELECT id, function, 1, 1, 0, 'POST', '', '', CASE WHEN seq % 2 = 0 THEN 'done' ELSE 'unknown' END, 0
+        FROM semel.messages WHERE seq > 30000;
     ANALYZE";
 
 /// Rows and index entries of each large table that sessions of the past have read.
 const READ: &str = "
     SELECT t.relname::text, (t.seq_tup_read + sum(i.idx_tup_read))::bigint
     FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid)
-    WHERE t.schemaname = 'semel' AND t.relname IN ('messages', 'queue', 'history', 'attempts', 'keys')
+    WHERE t.schemaname = 'semel' AND t.relname IN ('messages', 'queue', 'history', 'attempts', 'keys', 'calls')
     GROUP BY t.relid, t.relname, t.seq_tup_read ORDER BY 1";
 
 /// On Postgres most statements run inside of functions, and plans come and go with statistics: so what is counted is what
@@ -112,7 +130,7 @@ async fn no_operation_on_postgres_reads_what_it_has_nothing_to_do_with() {
     let after: Vec<(String, i64)> = sqlx::query_as(READ).fetch_all(&mut session).await.expect("statistics");
     drop(bench);
     let mut total = 0;
-    assert_eq!(after.len(), 5, "{after:?}");
+    assert_eq!(after.len(), 6, "{after:?}");
     for ((table, before), (_, after)) in before.iter().zip(after) {
         let read = after - before;
         eprintln!("{table}: {read} read in {ROUNDS} rounds");
@@ -158,6 +176,21 @@ async fn everything(bench: &Bench, round: i64) {
     let claimed = store.claim(request).await.expect("a claim");
     let claims: Vec<_> = claimed.into_iter().map(|claimed| (claimed.claim, claimed.message.id)).collect();
     assert_eq!(claims.len(), 4, "three of f, and the first of the group");
+    let intent = Intent {
+        message: claims[0].1.clone(),
+        function: "f".into(),
+        fence: claims[0].0.fence,
+        attempt: 1,
+        ordinal: 0,
+        method: "POST".into(),
+        url: String::new(),
+        key: String::new(),
+    };
+    let call = store.intend(intent.clone()).await.expect("a row");
+    store.intend(Intent { ordinal: 1, ..intent.clone() }).await.expect("a row");
+    store.finish(call, CallEnd::Done(200)).await.expect("an end");
+    store.abandon(&intent.message, intent.fence, "test").await.expect("an end");
+    store.called(&[intent.message]).await.expect("an answer");
     store.begin(&claims[0].0).await.expect("a begin");
     store.heartbeat(claims.iter().map(|(claim, _)| claim.clone()).collect()).await.expect("a heartbeat");
     assert_eq!(bench.write_and_commit(&claims[0].0).await, Commit::Committed);
