@@ -35,6 +35,11 @@ torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, bot
 	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --out target/experiments/counter-shared
 	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --messages 3000 --contract begin-once --out target/experiments/counter-shared-begin-once
 	$(BIN) experiment failures --messages 10000
+	$(BIN) experiment fuel --messages 50 --attempts 10
+	.ci/with-postgres $(BIN) experiment fuel --database DATABASE_URL --out target/experiments/fuel-shared
+	$(BIN) experiment timeouts
+	.ci/with-postgres $(BIN) experiment timeouts --database DATABASE_URL --out target/experiments/timeouts-shared
+	$(BIN) experiment publish
 	ROLLS=100 cargo test --locked -p semel --test it -- rolling
 	SEMEL_HISTORIES=500 cargo test --locked -p semel --test it -- histories
 	LOST_COMMITS=30 BLACK_HOLE=60 DATABASE_KILLS=50 cargo test --locked -p semel --test it -- lost_commits outages

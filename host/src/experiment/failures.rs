@@ -6,6 +6,10 @@
 //! again. A second host that gets none of it is measured in turn with the first, call by call, so that what the
 //! machine does meanwhile is not taken for something that the host does. How to read it: each kind has ends that it
 //! may come to; one run under another end, or one row that a failed run left, is a failure, and so is more than 10 %.
+//!
+//! Then a third host gets each line of the essay's list of failures under both contracts, also those that end the process. What
+//! ends the run alone is known, and the message is dead with the reason. What ends the process leaves a finish-once message to be
+//! finished by the next one, with its effect there once, and a begin-once message in doubt.
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +27,8 @@ use super::{Environment, Notify, Report};
 pub mod kinds;
 mod load;
 mod vitals;
+mod essay;
+mod deaths;
 mod verdict;
 mod findings;
 
@@ -81,6 +87,8 @@ struct Evidence {
     start: Vitals,
     before: Pair,
     after: Pair,
+    /// The essay's list, under both contracts.
+    essay: Vec<essay::Row>,
 }
 
 /// `counter` as it was asked, and as it counted.
@@ -101,7 +109,7 @@ struct Pair {
 /// # Errors
 /// If the experiment could not be carried out. A broken promise is not an error, but a verdict.
 pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report> {
-    check_built(&options.functions, &[COUNTER, MISBEHAVE, RECEIPTS, READER])?;
+    check_built(&options.functions, &[COUNTER, MISBEHAVE, RECEIPTS, READER, deaths::WAITS])?;
     let place = Place::take(&options.out)?;
     let environment = Environment::observe(options.seed, &place.database("tested"));
     let witness = place.witness()?;
@@ -123,9 +131,11 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
     let after = vitals::measure(&tested, &beside, options.samples).await?;
     tested.check_alive()?;
 
-    let evidence = look(&tested, &witness, [&warm, &load], (at_start, before, after)).await?;
+    let mut evidence = look(&tested, &witness, [&warm, &load], (at_start, before, after)).await?;
     tested.kill().await?;
     beside.kill().await?;
+    notify("the essay's list");
+    evidence.essay = deaths::all(options, &place).await?;
     Ok(findings::report(options, &evidence, environment.finished()))
 }
 
@@ -182,5 +192,6 @@ async fn look(
         start,
         before,
         after,
+        essay: Vec::new(),
     })
 }

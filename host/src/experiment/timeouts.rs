@@ -58,10 +58,10 @@ pub(super) struct Ended {
 }
 
 /// Everything that a verdict and a report are made of.
-pub(super) struct Evidence {
-    pub(super) cells: Vec<Cell>,
-    pub(super) ended: Vec<Ended>,
-    pub(super) hosts: u64,
+struct Evidence {
+    cells: Vec<Cell>,
+    ended: Vec<Ended>,
+    hosts: u64,
 }
 
 /// Runs the experiment. The report is the caller's to write and print.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use semel::experiment::counter::{self, Faults, Options};
-use semel::experiment::{Quantity, Report, email, failures};
+use semel::experiment::{Quantity, Report, email, failures, fuel, publish, timeouts};
 use semel::message::Contract;
 use sqlx::Executor as _;
 
@@ -161,22 +161,73 @@ async fn misbehaviour_in_bulk_takes_nothing_but_itself() {
     let said = String::from_utf8_lossy(&said);
     let (measured, counted): (Vec<_>, Vec<_>) =
         report.verdict.checks.iter().partition(|check| check.claim.contains("within 10 %"));
-    assert_eq!((measured.len(), counted.len()), (3, 8), "{said}");
+    assert_eq!((measured.len(), counted.len()), (3, 11), "{said}");
     assert!(counted.iter().all(|check| check.passed), "{said}");
 }
 
-/// Two mails, none, and one: at one place each.
-#[tokio::test]
-async fn a_mail_is_sent_once_where_its_request_is_a_part_of_the_commit() {
+/// Where an experiment of its own writes, and how it is judged.
+async fn passes<Run>(experiment: impl FnOnce(Common) -> Run) -> Report
+where
+    Run: Future<Output = anyhow::Result<Report>>,
+{
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let options = email::Options {
+    let seed = rand::random::<u32>().into();
+    eprintln!("seed {seed}");
+    let common = Common {
         program: Some(env!("CARGO_BIN_EXE_semel").into()),
-        database: None,
-        seed: 0,
+        seed,
         out: folder.path().to_owned(),
-        trials: email::trials::Trial::telling(),
         functions: functions(),
     };
-    let report = email::run(&options, &|line| eprintln!("{line}")).await.expect("an experiment");
+    let report = experiment(common).await.expect("an experiment");
     assert!(report.verdict.passed, "{}", said(&report));
+    report.write(folder.path()).expect("a page");
+    report
+}
+
+struct Common {
+    program: Option<PathBuf>,
+    seed: u64,
+    out: PathBuf,
+    functions: PathBuf,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_message_uses_the_same_fuel_on_every_attempt_and_every_host() {
+    let report = passes(async |Common { program, seed, out, functions }| {
+        let options = fuel::Options { program, database: None, seed, out, messages: 2, attempts: 5, functions };
+        fuel::run(&options, &|line| eprintln!("{line}")).await
+    });
+    assert!(figure(&report.await, "attempts without a budget") >= 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_is_taken_over_only_where_the_lease_is_shorter_than_the_run_and_nobody_renews_it() {
+    let report = passes(async |Common { program, seed, out, functions }| {
+        let unit = Duration::from_millis(250);
+        let options = timeouts::Options { program, database: None, seed, out, messages: 1, unit, functions };
+        timeouts::run(&options, &|line| eprintln!("{line}")).await
+    });
+    assert!(figure(&report.await, "claims taken over") >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_write_and_publish_but_the_outbox_has_a_place_where_a_crash_derails_it() {
+    let report = passes(async |Common { program, seed, out, functions }| {
+        let trials = publish::trials::Trial::telling();
+        let options = publish::Options { program, database: None, seed, out, trials, functions };
+        publish::run(&options, &|line| eprintln!("{line}")).await
+    });
+    assert_eq!(figure(&report.await, "crashes"), 4);
+}
+
+/// Two mails, none, and one: at one place each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_is_sent_once_where_its_request_is_a_part_of_the_commit() {
+    let report = passes(async |Common { program, seed, out, functions }| {
+        let trials = email::trials::Trial::telling();
+        let options = email::Options { program, database: None, seed, out, trials, functions };
+        email::run(&options, &|line| eprintln!("{line}")).await
+    });
+    assert_eq!(figure(&report.await, "crashes"), 4);
 }

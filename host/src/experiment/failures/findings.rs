@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::plot::{Bars, Plot, Shape};
 use super::super::report::grouped;
 use super::super::{Environment, Figure, Report, Table};
+use super::essay::Row;
 use super::verdict::{WITHIN, cut_off, judge};
 use super::{Evidence, Options, kinds};
 
@@ -16,7 +17,7 @@ pub(super) fn report(options: &Options, evidence: &Evidence, environment: Enviro
         verdict: judge(evidence, options.of_each_kind()),
         figures: figures(evidence),
         plots: vec![plot(evidence)],
-        tables: vec![table(evidence)],
+        tables: vec![essay(evidence), table(evidence)],
         environment,
     }
 }
@@ -27,7 +28,8 @@ fn method(options: &Options) -> String {
          senders, and a message to `counter` after every twenty. Before and after: memory and open files once they \
          stood still for two seconds, and the median of {} calls of `counter`, in turn with the same calls of a second \
          host that got none of it. What counts as {WITHIN} is compared with the state after a warm-up of {} messages \
-         of each kind.",
+         of each kind. Then each line of the essay's list of what can go wrong, under both contracts, on a host of its own, which \
+         most of them end: starts come from a file outside the database, effects from the rows that are there in the end.",
         grouped(options.of_each_kind()),
         kinds::ALL.len(),
         options.clients,
@@ -96,5 +98,19 @@ fn table(evidence: &Evidence) -> Table {
         title: format!("All {} kinds", evidence.tallies.len()),
         columns: vec!["kind", "messages", "may end", "ended"],
         rows: evidence.tallies.iter().map(row).collect(),
+    }
+}
+
+/// Beside the essay's words: what the same failure leaves behind under each contract.
+fn essay(evidence: &Evidence) -> Table {
+    let row = |row: &Row| {
+        let Row { line, contract, end, .. } = row;
+        let words = [line.says, line.done, contract.as_str(), end.state.as_str()].map(str::to_owned);
+        words.into_iter().chain([grouped(end.starts), grouped(end.effects)]).collect()
+    };
+    Table {
+        title: "The essay's list, under both contracts".to_owned(),
+        columns: vec!["the essay says", "what was done", "contract", "ended", "starts", "effects"],
+        rows: evidence.essay.iter().map(row).collect(),
     }
 }

@@ -6,7 +6,7 @@
 use super::super::report::grouped;
 use super::super::{Check, Verdict};
 use super::load::Tally;
-use super::{Evidence, Pair};
+use super::{Evidence, Pair, essay};
 
 /// In hundredths of what was there before.
 const MOST: u64 = 110;
@@ -36,6 +36,7 @@ pub(super) fn judge(seen: &Evidence, of_each_kind: u64) -> Verdict {
         Check::equal("messages to `counter`, each counted once", seen.counted.asked, seen.counted.count),
     ];
     checks.extend(measured(&seen.before, &seen.after));
+    checks.extend(essay::checks(&seen.essay));
     Verdict::of(checks, format!("{} runs misbehaved, and each took nothing but itself", grouped(accepted)))
 }
 
@@ -115,6 +116,7 @@ mod tests {
             start: vitals,
             before: pair,
             after: pair,
+            essay: essay::good(),
         }
     }
 
@@ -153,6 +155,7 @@ mod tests {
         check(&change(&|seen| seen.tallies[1] = ended(ALL[1], "timed-out")), "panic");
         check(&change(&|seen| seen.after.tested.resident = 110_001), "resident memory");
         check(&change(&|seen| seen.after.tested.files = 23), "open files");
+        check(&change(&|seen| seen.essay[0].end.effects = 1), "their contract says");
         check(&change(&|seen| seen.after.tested.latency = Duration::from_micros(2_201)), "latency");
     }
 

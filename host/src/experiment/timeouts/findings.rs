@@ -72,8 +72,8 @@ fn attempts(evidence: &Evidence) -> Plot {
         |(_, cell): (usize, &Cell)| format!("{}/{}/{}", seconds(cell.lease), seconds(cell.timeout), seconds(cell.run));
     Plot {
         title: "Messages that were taken over while they ran".to_owned(),
-        caption: "For each lease / hard timeout / run time, in seconds. No bar means none. A bar stands only where both the hard \
-                  timeout and the run are longer than the lease, and nobody renews it."
+        caption: "For each lease / hard timeout / run time, in seconds. No bar means none. A bar stands only where the run has \
+                  the time to reach its commit and the lease has not, and nobody renews it: the fence refuses the commit."
             .to_owned(),
         x_label: "lease / hard timeout / run time, s".to_owned(),
         y_label: "messages (logarithmic)".to_owned(),

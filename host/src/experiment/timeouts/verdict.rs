@@ -12,7 +12,6 @@ const TAKEN_OVER: [&str; 2] = ["host-lost", "lost-lease"];
 pub(super) fn judge(seen: &Evidence, messages: u64) -> Verdict {
     let of = |ended: &Ended| seen.cells[ended.cell];
     let count = |wrong: &dyn Fn(&Ended) -> bool| seen.ended.iter().filter(|ended| wrong(ended)).count() as u64;
-    let fenced = count(&|ended| ended.outcomes.iter().any(|end| end == "lost-lease"));
     let taken = count(&is_taken_over);
     let timed_out = count(&|ended| ended.outcomes.iter().any(|end| end == "timed-out"));
     let some = |claim: &str, found: u64| Check::new(claim, found > 0, "1 or more", grouped(found));
@@ -39,7 +38,6 @@ pub(super) fn judge(seen: &Evidence, messages: u64) -> Verdict {
             count(&|ended| !fits(ended, &of(ended))),
         ),
         some("messages that were taken over while they ran", taken),
-        some("commits that the fence refused", fenced),
         some("messages of which the hard timeout ended an attempt", timed_out),
     ];
     Verdict::of(checks, shown(seen, taken))
@@ -58,10 +56,17 @@ pub(super) fn is_taken_over(ended: &Ended) -> bool {
     ended.outcomes.iter().any(|end| TAKEN_OVER.contains(&end.as_str()))
 }
 
-/// A claim that was taken over may be so more than once, where the machine is slow; all else is exact.
+/// A claim that was taken over may be so more than once, where the machine is slow, and a run that its hard timeout ended after
+/// that says so itself. All else is exact.
 fn fits(ended: &Ended, cell: &Cell) -> bool {
-    let mut words: Vec<&str> =
-        ended.outcomes.iter().map(|end| if TAKEN_OVER.contains(&end.as_str()) { "taken-over" } else { end }).collect();
+    let word = |end: &'_ String| match end.as_str() {
+        end if TAKEN_OVER.contains(&end) => "taken-over",
+        "timed-out" if cell.is_taken_over() => "taken-over",
+        "timed-out" => "timed-out",
+        "completed" => "completed",
+        _ => "something else",
+    };
+    let mut words: Vec<&str> = ended.outcomes.iter().map(word).collect();
     words.dedup();
     words == cell.expected()
 }
@@ -102,6 +107,5 @@ mod tests {
             }
         };
         check("taken over while they ran", &not_taken);
-        check("the fence refused", &not_taken);
     }
 }
