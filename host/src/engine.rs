@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
+use crate::crash::{self, Point};
 use crate::guest::bindings::MessageHandlerPre;
 use crate::guest::bindings::semel::function::types;
 use crate::guest::log::cut;
@@ -250,7 +251,9 @@ async fn call(
     claim: &Claim,
 ) -> wasmtime::Result<Returned> {
     witness::start(&message.id, claim.attempt)?;
+    crash::point(Point::RunInstantiating);
     let instance = handler.instantiate_async(&mut *store).await?;
+    crash::point(Point::RunStarted);
     let message = types::Message {
         id: message.id.clone(),
         topic: message.topic.clone(),

@@ -13,15 +13,18 @@ pub mod host;
 pub mod proxy;
 mod place;
 mod reader;
+mod receiver;
 mod server;
 mod witness;
 mod stage;
 pub mod counter;
+pub mod crash_matrix;
 pub mod failures;
 pub mod fuel;
 pub mod timeouts;
 pub mod publish;
 pub mod email;
+pub mod matrix;
 pub mod plot;
 pub mod report;
 

@@ -12,6 +12,7 @@
 //!
 //! ARCHITECTURE.md walks the same way with the invariants beside it.
 
+pub mod crash;
 pub mod message;
 pub mod clock;
 pub mod flow;

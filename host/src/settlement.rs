@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::crash::{self, Point};
 use crate::message::{Claim, Outcome, Usage};
 use crate::settle::{Policy, settle};
-use crate::store::{Failure, Known, Session, Store};
+use crate::store::{Commit, Failure, Known, Session, Store};
 use crate::watch::Watch;
 
 /// Between two questions about an unknown commit.
@@ -31,6 +32,9 @@ impl Settler {
     ) -> &'static str {
         let began = Instant::now();
         let commit = session.commit().await;
+        if commit == Commit::Committed {
+            crash::point(Point::Committed);
+        }
         self.watch.metrics.committed(began.elapsed());
         let known = match commit.known() {
             Some(known) => known,

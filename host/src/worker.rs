@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::crash::{self, Point};
 use crate::engine::catalog::{Catalog, Function};
 use crate::engine::{Engine, Ran, Run};
 use crate::message::{Claim, Claimed, Contract, Message, Outcome, Usage};
@@ -119,6 +120,7 @@ impl Worker {
         }
         let count = claimed.len();
         if count > 0 {
+            crash::point(Point::ClaimCommitted);
             self.watch.metrics.claimed(began.elapsed());
         }
         for claimed in claimed {
@@ -201,8 +203,11 @@ impl Worker {
     /// One message from its claim to its settlement.
     async fn handle(self: &Arc<Self>, function: &Arc<Function>, claimed: Claimed, place: &Place) {
         let Claimed { claim, message } = claimed;
-        if claim.contract == Contract::BeginOnce && !self.begin(&claim).await {
-            return; // Not begun, so not started: recovery hands it out again.
+        if claim.contract == Contract::BeginOnce {
+            if !self.begin(&claim).await {
+                return; // Not begun, so not started: recovery hands it out again.
+            }
+            crash::point(Point::BeginCommitted);
         }
         let id = message.id.clone();
         let mut watched = self.watch.attempt(&claim, &message, function.class().to_string());
@@ -222,6 +227,7 @@ impl Worker {
         match settle(&outcome, claim.attempts_counted(), &policy, rand::random()) {
             Settlement::Commit => {
                 if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
+                    crash::point(Point::RunReturned);
                     session.leave(answer, usage.clone());
                     let published = usage.published > 0;
                     end = self.settler.commit(&claim, session, &policy, usage).await;
@@ -234,6 +240,7 @@ impl Worker {
                 if let Some(session) = session {
                     session.rollback().await; // The write lock must be free before the failure is recorded.
                 }
+                crash::point(Point::RolledBack);
                 let (kind, reason) = (outcome.as_str(), outcome.reason());
                 self.settler.record(&claim, kind, reason, settlement.retry_after(), usage).await;
             }

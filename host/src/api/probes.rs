@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::{Api, Problem};
+use crate::crash;
 use crate::store::{Depth, Fact};
 use crate::watch::system;
 
@@ -96,9 +97,16 @@ pub(super) async fn health(State(api): State<Api>) -> Result<Json<Value>, Proble
         let waiting = api.catalog.keeps_others_waiting(function)?;
         Some(Fact::new("host", format!("function {}", function.manifest().name), waiting, None))
     }));
+    facts.extend(crash_point());
     facts.extend(api.store.health().await?);
     let well = facts.iter().all(|fact| fact.advice.is_none());
     Ok(Json(json!({ "version": env!("CARGO_PKG_VERSION"), "well": well, "facts": facts })))
+}
+
+/// Only where one is armed: nobody should find that out by a crash.
+fn crash_point() -> Option<Fact> {
+    let advice = "this host ends itself there, for an experiment: unset SEMEL_CRASH, and start it again";
+    crash::armed().map(|name| Fact::new("host", "crash point", format!("{name} is armed"), Some(advice.into())))
 }
 
 fn functions(api: &Api) -> Fact {

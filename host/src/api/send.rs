@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Api, Part, Problem, announced, cloud_events};
+use crate::crash::{self, Point};
 use crate::engine::catalog::Routed;
 use crate::manifest::{KeyPolicy, Manifest, parse_span};
 use crate::message::{Event, Header, State as MessageState};
@@ -115,6 +116,7 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         priority: asked.priority,
         delay: asked.delay,
     };
+    crash::point(Point::AcceptRead);
     let (id, duplicate, ended_as) = match api.store.enqueue(event, Target::Function(name.to_owned()), key).await? {
         Enqueued::Accepted(ids) => (ids.into_iter().next().unwrap_or_default(), false, None),
         Enqueued::Duplicate { id, ended_as } => (id, true, ended_as),
@@ -132,6 +134,7 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         Enqueued::NoTarget => return Err(unknown()),
     };
     drop(accepting);
+    crash::point(Point::AcceptAnswering);
     api.watch.metrics.accepted(name, duplicate);
     if let Some(state) = ended_as {
         return Ok(accepted(&id, state, true)); // Its answer is no longer kept.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::experiment::{Report, counter, email, failures, fuel, publish, timeouts};
+use crate::experiment::{Report, counter, crash_matrix, email, failures, fuel, publish, timeouts};
 use crate::message::Contract;
 use crate::store::is_shared;
 
@@ -24,6 +24,7 @@ pub(crate) struct Experiment {
 #[derive(Debug, Subcommand)]
 enum Which {
     Counter(Counter),
+    CrashMatrix(CrashMatrix),
     Failures(Failures),
     Fuel(Fuel),
     Timeouts(Timeouts),
@@ -74,6 +75,27 @@ struct Counter {
     /// Requests on their way at the same time
     #[arg(long, value_name = "N", default_value_t = 16)]
     clients: usize,
+}
+
+/// Kill hosts at every step of a message, and count each of its effects: once, twice, or never?
+#[derive(Debug, Args)]
+struct CrashMatrix {
+    /// A database of a server of this machine that nobody else uses, to do the same there as on files; the server is killed
+    /// as well
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Repeats the order of the cells [default: random]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/crash-matrix")]
+    out: PathBuf,
+    /// Where `make guests` put the functions
+    #[arg(long, value_name = "DIR", default_value = "target/functions")]
+    functions: PathBuf,
+    /// Only a few cells of each kind
+    #[arg(long)]
+    reduced: bool,
 }
 
 /// Run functions that misbehave in every way: each must end by itself, and leave the host as it was
@@ -182,6 +204,7 @@ impl Which {
     async fn execute(self) -> anyhow::Result<bool> {
         match self {
             Self::Counter(counter) => counter.execute().await,
+            Self::CrashMatrix(matrix) => matrix.execute().await,
             Self::Failures(failures) => failures.execute().await,
             Self::Fuel(fuel) => fuel.execute().await,
             Self::Timeouts(timeouts) => timeouts.execute().await,
@@ -214,6 +237,21 @@ impl Counter {
             clients: self.clients,
         };
         let report = counter::run(&options, &|line| eprintln!("{line}")).await?;
+        show(&report, &options.out)
+    }
+}
+
+impl CrashMatrix {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let options = crash_matrix::Options {
+            program: None,
+            database: self.database,
+            seed: seed(self.seed),
+            out: self.out,
+            functions: self.functions,
+            reduced: self.reduced,
+        };
+        let report = crash_matrix::run(&options, &|line| eprintln!("{line}")).await?;
         show(&report, &options.out)
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Settings};
-use crate::host;
 use crate::manifest::UNSAFE_LEASES;
+use crate::{crash, host};
 
 /// Run a host: accept messages, run functions
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
+        if let Some(point) = crash::arm().map_err(anyhow::Error::msg)? {
+            tracing::warn!(point, "a crash point is armed: this host will end itself, or stand still");
+        }
         let config = Config::load(self.settings, self.config.as_deref())?;
         if *UNSAFE_LEASES {
             tracing::warn!(

@@ -100,10 +100,13 @@ pub struct Message {
     /// Why the last attempt failed. Whoever is dead must have one.
     #[serde(default)]
     pub last_error: Option<Value>,
+    /// The answer of the attempt that completed it. Not in listings.
+    #[serde(default)]
+    pub response: Option<Value>,
 }
 
 /// What an experiment needs of an attempt in a trace.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Attempt {
     /// From 1.
     pub attempt: u32,
@@ -121,6 +124,34 @@ pub struct Attempt {
     /// When it ended.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+}
+
+/// What an experiment needs of a trace.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Trace {
+    /// Every attempt, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Its outside calls, as the ledger has them.
+    #[serde(default)]
+    pub calls: Vec<Call>,
+}
+
+/// An outside call, over all attempts that made it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Call {
+    /// How often it happened, as far as anybody can know.
+    pub bounds: Bounds,
+    /// The last thing that is known of it.
+    pub state: String,
+}
+
+/// From and to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Bounds {
+    /// At least so often.
+    pub least: u64,
+    /// At most so often.
+    pub most: u64,
 }
 
 impl Client {
@@ -269,10 +300,10 @@ impl Client {
         Ok(document.functions)
     }
 
-    /// One message.
+    /// A message as it stands.
     ///
     /// # Errors
-    /// If the host is down or its answer is none.
+    /// If the host is down, its answer is none, or there is no such message.
     pub async fn message(&self, id: &str) -> anyhow::Result<Message> {
         self.get(&format!("/v1/messages/{id}"), &[]).await
     }
@@ -282,12 +313,15 @@ impl Client {
     /// # Errors
     /// If the host is down or its answer is none.
     pub async fn attempts(&self, message: &str) -> anyhow::Result<Vec<Attempt>> {
-        #[derive(Deserialize)]
-        struct Trace {
-            attempts: Vec<Attempt>,
-        }
-        let trace: Trace = self.get(&format!("/v1/messages/{message}/trace"), &[]).await?;
-        Ok(trace.attempts)
+        Ok(self.trace(message).await?.attempts)
+    }
+
+    /// The story of a message.
+    ///
+    /// # Errors
+    /// If the host is down or its answer is none.
+    pub async fn trace(&self, message: &str) -> anyhow::Result<Trace> {
+        self.get(&format!("/v1/messages/{message}/trace"), &[]).await
     }
 
     /// Every message of a function.

@@ -153,6 +153,19 @@ impl HostProcess {
         Ok(began.elapsed())
     }
 
+    /// What the host finds in its environment from its next start on.
+    pub fn set_variables(&mut self, variables: Vec<(String, OsString)>) {
+        self.options.variables = variables;
+    }
+
+    /// Whether the process stands still, by SIGSTOP.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let Some(id) = self.process() else { return false };
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+    }
+
     /// SIGKILL, and returns when the process is gone.
     ///
     /// # Errors

@@ -34,7 +34,12 @@ impl Place {
 
     /// The URL of a fresh database file in it.
     pub(super) fn database(&self, name: &str) -> String {
-        format!("sqlite://{}", self.folder.join(format!("{name}.db")).display())
+        Self::url(&self.folder.join(format!("{name}.db")))
+    }
+
+    /// The URL of a database file.
+    pub(super) fn url(file: &Path) -> String {
+        format!("sqlite://{}", file.display())
     }
 
     /// An empty witness file in it.

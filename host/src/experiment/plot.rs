@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::matrix::Matrix;
 use super::report::{escaped, grouped};
 
 const WIDTH: f64 = 760.0;
@@ -50,6 +51,8 @@ pub enum Shape {
         /// One bar per group in each.
         series: Vec<Bars>,
     },
+    /// Numbers in rows and columns. Not drawn, but a table.
+    Matrix(Matrix),
 }
 
 /// One line.
@@ -80,6 +83,15 @@ pub struct Bars {
 }
 
 impl Plot {
+    /// The drawing as an element of a page. `id` makes its parts' ids unique there.
+    #[must_use]
+    pub fn drawing(&self, id: &str) -> String {
+        match &self.shape {
+            Shape::Matrix(matrix) => matrix.html(),
+            Shape::Lines { .. } | Shape::Bars { .. } => self.svg(id),
+        }
+    }
+
     /// The drawing as an `<svg>` element. `id` makes its parts' ids unique on the page.
     #[must_use]
     pub fn svg(&self, id: &str) -> String {
@@ -92,6 +104,7 @@ impl Plot {
         match &self.shape {
             Shape::Lines { series, marks } => lines(&mut svg, series, marks),
             Shape::Bars { groups, series } => bars(&mut svg, groups, series),
+            Shape::Matrix(_) => {}
         }
         let (middle, bottom) = (f64::midpoint(LEFT, WIDTH - RIGHT), HEIGHT - 8.0);
         text(&mut svg, (middle, bottom), "middle", "label", &self.x_label);
@@ -116,6 +129,7 @@ impl Plot {
             Shape::Bars { series, .. } => {
                 entries.extend(series.iter().enumerate().map(|(n, bar)| (format!("bar s{n}"), bar.name.as_str())));
             }
+            Shape::Matrix(_) => return Matrix::legend(),
         }
         let mut list = String::from(r#"<ul class="legend">"#);
         for (class, name) in entries {

@@ -83,10 +83,10 @@ impl Report {
         let mut html = String::new();
         for (n, plot) in self.plots.iter().enumerate() {
             let (title, caption) = (escaped(&plot.title), escaped(&plot.caption));
-            let (legend, svg) = (plot.legend(), plot.svg(&format!("plot{n}")));
+            let (legend, drawing) = (plot.legend(), plot.drawing(&format!("plot{n}")));
             let _ = write!(
                 html,
-                "<figure><h2>{title}</h2>{legend}<div class=\"wide\">{svg}</div><figcaption>{caption}</figcaption></figure>"
+                "<figure><h2>{title}</h2>{legend}<div class=\"wide\">{drawing}</div><figcaption>{caption}</figcaption></figure>"
             );
         }
         html

@@ -12,6 +12,7 @@ use super::bindings::semel::function::transaction as wit;
 use super::bindings::semel::function::types;
 use super::log::cut;
 use super::value;
+use crate::crash::{self, Point};
 use crate::engine::limits::{
     MOST_CURSORS, MOST_PARAMETERS, MOST_SAVEPOINTS, REASON_BYTES, RESULT_BYTES, SAVEPOINT_BYTES,
 };
@@ -197,7 +198,10 @@ impl Transaction {
         let done = self.session.query(sql, params, bounds).await;
         self.sql_time += began.elapsed();
         match done {
-            Ok(rows) => Ok(Ok(rows)),
+            Ok(rows) => {
+                crash::point(Point::RunWritten);
+                Ok(Ok(rows))
+            }
             Err(error) => self.refuse(error).map(Err),
         }
     }

@@ -19,6 +19,7 @@ use url::Host;
 
 use super::client::NotSent;
 use super::grant::Origin;
+use crate::crash::{self, Point};
 
 /// Whose certificates are believed.
 #[derive(Clone)]
@@ -132,10 +133,14 @@ impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // Also if the write fails: TLS may have sent a part of what it then says it could not send.
         self.began.0.store(true, Ordering::SeqCst);
-        match &mut self.wire {
+        let written = match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        if matches!(written, Poll::Ready(Ok(_))) {
+            crash::point(Point::CallSent);
         }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

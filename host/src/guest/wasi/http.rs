@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::crash::{self, Point};
 use crate::engine::limits::{CALLED_BYTES, CALLS_AT_ONCE, CHUNK_BYTES, MOST_CALLS, REQUEST_BYTES};
 use crate::message::call_key;
 use crate::outside::{BodyFailed, Called, Client, Grants, Lost, NotSent, Request, Target};
@@ -42,7 +43,11 @@ impl Outside {
         call: impl Future<Output = Called>,
     ) -> Result<Called, store::Error> {
         let intended = self.ledger.intend(intent).await?;
+        crash::point(Point::CallIntended);
         let called = call.await;
+        if matches!(called, Called::Answered(_)) {
+            crash::point(Point::CallAnswered);
+        }
         let end = match &called {
             Called::Answered(answer) => CallEnd::Done(answer.status.as_u16()),
             Called::NotSent(why) => CallEnd::Failed(why.to_string()),

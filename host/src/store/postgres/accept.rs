@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use super::group::Groups;
 use super::{Error, classify};
 use crate::clock::{Timestamp, micros};
+use crate::crash::{self, Point};
 use crate::message::{Event, State, message_id};
 use crate::store::{Enqueued, Key, Remember, Target};
 
@@ -62,7 +63,9 @@ async fn to_function(
             return Ok(Enqueued::BacklogFull);
         }
     }
-    insert(connection, event, &[name.to_owned()]).await
+    let accepted = insert(connection, event, &[name.to_owned()]).await?;
+    crash::point(Point::AcceptInserted);
+    Ok(accepted)
 }
 
 /// Makes the key stand for this message, or says what it already stands for.

@@ -12,6 +12,7 @@ use super::guest::ENTER;
 use super::queue::bind_usage;
 use super::running::{Backend, Running, key};
 use super::{Error, classify};
+use crate::crash::{self, Point};
 use crate::message::{Answer, Claim, Usage};
 use crate::store::Commit;
 
@@ -42,7 +43,8 @@ pub(super) async fn commit(sql: &mut PgConnection, left: &[Left]) -> Commit {
             return Commit::Unknown;
         }
     }
-    match timeout(COMMITTED, sql.execute("COMMIT")).await {
+    crash::point(Point::Acknowledged);
+    match timeout(COMMITTED, crash::during(Point::CommitSent, sql.execute("COMMIT"))).await {
         // A COMMIT of a failed transaction says ok as well and undoes it: here the statement before it has succeeded.
         Ok(Ok(_)) => Commit::Committed,
         // The server ended the session: whether before or after the commit it does not say.

@@ -13,6 +13,7 @@ use super::running::{self, Backend, key};
 use super::session::PostgresSession;
 use super::{Error, Postgres, classify, number, recover, unsigned};
 use crate::clock::{Timestamp, micros};
+use crate::crash::{self, Point};
 use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
 use crate::store::{ClaimRequest, Enqueued, Failure, Key, Known, Lane, LogRecord, Queue, Recovered, Session, Target};
 
@@ -45,6 +46,7 @@ impl Queue for Postgres {
         });
         let enqueued = enqueue.await?;
         if accepted(&enqueued) {
+            crash::point(Point::AcceptCommitted);
             self.wake.all();
         }
         Ok(enqueued)
@@ -63,6 +65,7 @@ impl Queue for Postgres {
         let begin = self.engine.run(move |connection| {
             Box::pin(async move {
                 let begin = holds(BEGIN, &claim).bind(micros(claim.lease));
+                crash::point(Point::BeginBeforeCommit); // The statement commits by itself.
                 begin.execute(connection).await.map_err(classify)
             })
         });
@@ -177,6 +180,9 @@ async fn claim(connection: &mut PgConnection, request: &ClaimRequest) -> Result<
             let write = sqlx::query(RATE_WRITE).bind(name).bind(next.0);
             write.execute(&mut *connection).await.map_err(classify)?;
         }
+    }
+    if !claimed.is_empty() {
+        crash::point(Point::ClaimBeforeCommit);
     }
     Ok(claimed)
 }

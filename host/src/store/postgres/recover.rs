@@ -7,6 +7,7 @@ use super::connection::Engine;
 use super::group::Groups;
 use super::{Error, classify, ledger};
 use crate::clock::Timestamp;
+use crate::crash::{self, Point};
 use crate::store::Recovered;
 
 const FIND: &str = include_str!("recover_find.sql");
@@ -116,7 +117,10 @@ async fn free(
     let seqs: Vec<i64> = locked.iter().map(|row| row.get(0)).collect();
     let mut groups = Groups::default();
     locked.iter().for_each(|row| groups.add(row.get(1), row.get(2)));
-    sqlx::query(ATTEMPTS).bind(&seqs).execute(&mut *connection).await.map_err(classify)?;
+    let lost = sqlx::query(ATTEMPTS).bind(&seqs).execute(&mut *connection).await.map_err(classify)?.rows_affected();
+    if lost > 0 {
+        crash::point(Point::RecoverFound);
+    }
     let ended = sqlx::query(END).bind(&seqs).fetch_all(&mut *connection).await.map_err(classify)?;
     let freed = sqlx::query(FREE).bind(&seqs).execute(&mut *connection).await.map_err(classify)?;
     groups.order(connection).await?;

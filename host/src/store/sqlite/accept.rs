@@ -4,6 +4,7 @@ use sqlx::Row;
 
 use super::connection::Connection;
 use super::{Error, classify};
+use crate::crash::{self, Point};
 use crate::message::{Event, State, message_id};
 use crate::store::{Enqueued, Key, Remember, Target};
 
@@ -50,7 +51,9 @@ async fn to_function(
     if let Some(key) = key {
         remember_key(connection, name, key, &message_id(&event.id, name)).await?;
     }
-    Ok(Enqueued::Accepted(insert_event(connection, event, &[name.to_owned()]).await?))
+    let ids = insert_event(connection, event, &[name.to_owned()]).await?;
+    crash::point(Point::AcceptInserted);
+    Ok(Enqueued::Accepted(ids))
 }
 
 /// What this key already stands for.

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::session::{ACKNOWLEDGE, SqliteSession};
 use super::{Error, Sqlite, accept, classify, group};
 use crate::clock::{Timestamp, micros};
+use crate::crash::{self, Point};
 use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
 use crate::store::{ClaimRequest, Enqueued, Failure, Key, Known, Lane, LogRecord, Queue, Recovered, Session, Target};
 
@@ -43,6 +44,7 @@ impl Queue for Sqlite {
             self.transaction(move |to| Box::pin(async move { accept::enqueue(to, &event, &target, key).await }));
         let enqueued = enqueue.await?;
         if matches!(enqueued, Enqueued::Accepted(_)) {
+            crash::point(Point::AcceptCommitted);
             self.work.notify_one();
         }
         Ok(enqueued)
@@ -134,6 +136,9 @@ async fn claim(connection: &mut Connection, request: &ClaimRequest, epoch: i64) 
         let write = sqlx::query(RATE_WRITE).bind(&lane.function).bind(next.0);
         write.execute(&mut connection.sql).await.map_err(classify)?;
     }
+    if !claimed.is_empty() {
+        crash::point(Point::ClaimBeforeCommit);
+    }
     Ok(claimed)
 }
 
@@ -210,7 +215,9 @@ async fn begin(connection: &mut Connection, claim: &Claim) -> Result<bool, Error
     let now = connection.clock.now();
     let begin = sqlx::query(BEGIN).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
     let begin = begin.bind(now.0).bind(micros(claim.lease));
-    Ok(begin.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
+    let begun = begin.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1;
+    crash::point(Point::BeginBeforeCommit);
+    Ok(begun)
 }
 
 async fn heartbeat(connection: &mut Connection, claims: &[Claim]) -> Result<Vec<(i64, i64)>, Error> {
@@ -236,7 +243,10 @@ async fn recover(
     let groups = groups.await.map_err(classify)?;
     let sql = &mut connection.sql;
     let [attempts, end, remove, free] = RECOVER.map(|text| sqlx::query(text).bind(epoch).bind(as_of.0));
-    attempts.execute(&mut *sql).await.map_err(classify)?;
+    let lost = attempts.execute(&mut *sql).await.map_err(classify)?.rows_affected();
+    if lost > 0 {
+        crash::point(Point::RecoverFound);
+    }
     let ended = end.fetch_all(&mut *sql).await.map_err(classify)?;
     remove.execute(&mut *sql).await.map_err(classify)?;
     let freed = free.execute(sql).await.map_err(classify)?;

@@ -12,6 +12,7 @@ use super::guest_sql;
 use super::queue::record_attempt;
 use super::writer::{Work, Writer};
 use super::{Error, classify, group};
+use crate::crash::{self, Point};
 use crate::message::{Answer, Claim, Event, Usage};
 use crate::store::{
     Bounds, Column, Commit, DatabaseError, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value,
@@ -280,7 +281,8 @@ async fn commit(connection: &mut Connection, left: &[Left]) -> Commit {
             return Commit::RolledBack;
         }
     }
-    match connection.sql.execute("COMMIT").await {
+    crash::point(Point::Acknowledged);
+    match crash::during(Point::CommitSent, connection.sql.execute("COMMIT")).await {
         Ok(_) => Commit::Committed,
         Err(error) => {
             tracing::error!(%error, "a commit failed");

@@ -1,0 +1,165 @@
+//! The report on a matrix: the two matrices, the figures, and every cell in a table.
+
+use super::super::matrix::{Columns, Matrix, Mood, Row, Square};
+use super::super::plot::{Plot, Shape};
+use super::super::{Environment, Figure, Report, Table};
+use super::Options;
+use super::allowed::{Class, allowed};
+use super::cells::{Cell, Harm};
+use super::measure::{EFFECTS, Seen};
+use super::trial::Outcome;
+use super::verdict::{excess, is_bounded, judge};
+use crate::crash::Point;
+use crate::message::Contract;
+
+const CONTRACTS: [Contract; 2] = [Contract::FinishOnce, Contract::BeginOnce];
+
+pub(super) fn report(options: &Options, outcomes: &[Outcome], environment: Environment) -> Report {
+    let grounds = [(false, "On a file, with one host"), (true, "On a server, with hosts that take over")];
+    let plots = grounds.into_iter().filter_map(|(shared, title)| matrix(outcomes, shared, title));
+    Report {
+        experiment: "crash-matrix",
+        title: "Hosts that die at every step: which effects happen once?".to_owned(),
+        method: method(options),
+        verdict: judge(outcomes),
+        figures: figures(outcomes),
+        plots: plots.collect(),
+        tables: vec![table(outcomes)],
+        environment,
+    }
+}
+
+fn method(options: &Options) -> String {
+    format!(
+        "One message does one effect of every class: it writes a row, adds to a counter, calls another server, writes a \
+         second row, publishes a message and answers. At each of {} named points of the code{} a host of its own is \
+         killed, frozen, or loses its database, once under each contract; it starts again and goes on until nothing is \
+         left to do. Then every effect is counted, in the database and at the server that was called. The two messages \
+         behind the one that was hit must not notice.",
+        Point::ALL.len(),
+        if options.reduced { " (here only at a few of them)" } else { "" },
+    )
+}
+
+fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
+    let hits = || outcomes.iter().filter_map(|outcome| Some((outcome.cell.contract, outcome.hit()?)));
+    let outside = |of: Contract, times: u64| {
+        hits().filter(|(contract, seen)| *contract == of && seen.outside() == times).count() as u64
+    };
+    let done = |harm: Harm| outcomes.iter().filter(|outcome| outcome.cell.harm == harm && outcome.fired).count() as u64;
+    let mut points: Vec<Point> =
+        outcomes.iter().filter(|outcome| outcome.fired).map(|outcome| outcome.cell.point).collect();
+    points.sort_unstable();
+    points.dedup();
+    let effects = hits().map(|(contract, seen)| excess(contract, Class::Transactional, seen)).sum();
+    vec![
+        Figure::count("cells", outcomes.len() as u64),
+        Figure::count("points where hosts were harmed", points.len() as u64),
+        Figure::count("hosts killed", done(Harm::Kill)),
+        Figure::count("hosts frozen", done(Harm::Stop) + done(Harm::Overtaken)),
+        Figure::count("databases killed", done(Harm::DatabaseKill)),
+        Figure::count("lines cut", done(Harm::CutBefore) + done(Harm::CutAfter)),
+        Figure::count("transactional effects not as promised", effects),
+        Figure::count("finish-once: called once", outside(Contract::FinishOnce, 1)),
+        Figure::count("finish-once: called twice", outside(Contract::FinishOnce, 2)),
+        Figure::count("begin-once: never called", outside(Contract::BeginOnce, 0)),
+        Figure::count("begin-once: called once", outside(Contract::BeginOnce, 1)),
+        Figure::count("begin-once: in doubt", hits().filter(|(_, seen)| seen.state == "in-doubt").count() as u64),
+    ]
+}
+
+/// The cells of one kind of database, if there are any.
+fn matrix(outcomes: &[Outcome], shared: bool, title: &str) -> Option<Plot> {
+    let mut rows: Vec<(Point, Harm)> =
+        outcomes.iter().filter(|o| o.cell.shared == shared).map(|o| (o.cell.point, o.cell.harm)).collect();
+    rows.dedup();
+    if rows.is_empty() {
+        return None;
+    }
+    let find = |(point, harm): (Point, Harm), contract| {
+        outcomes.iter().find(|outcome| outcome.cell == Cell { shared, point, harm, contract })
+    };
+    let row = |at: (Point, Harm)| Row {
+        name: at.0.says().to_owned(),
+        note: at.1.says().to_owned(),
+        squares: CONTRACTS.into_iter().flat_map(|contract| squares(find(at, contract))).collect(),
+    };
+    let columns = |contract: Contract| Columns {
+        name: contract.as_str().to_owned(),
+        columns: ["ends as"].into_iter().chain(EFFECTS.map(|(name, _)| name)).map(str::to_owned).collect(),
+    };
+    Some(Plot {
+        title: title.to_owned(),
+        caption: "How often each effect of the message that was hit has happened when all was over. The first five \
+                  effects are in the transaction: 1 where the message is completed, 0 where it is not, never 2. The \
+                  outside call is not: it cannot be taken back, and nobody can know whether it happened."
+            .to_owned(),
+        x_label: "effect, under each contract".to_owned(),
+        y_label: "what had happened, and what happened then".to_owned(),
+        shape: Shape::Matrix(Matrix {
+            corner: "The host had come so far; then …".to_owned(),
+            groups: CONTRACTS.map(columns).into(),
+            rows: rows.into_iter().map(row).collect(),
+        }),
+    })
+}
+
+/// The end and the effects of the message that was hit; nothing where no message comes.
+fn squares(outcome: Option<&Outcome>) -> Vec<Square> {
+    let empty = |text: &str, mood| vec![Square { text: text.to_owned(), mood }; EFFECTS.len() + 1];
+    let Some(outcome) = outcome else { return empty("", Mood::None) };
+    let Some(hit) = outcome.hit() else { return empty("?", Mood::Bad) };
+    let mood = |class: Class, count: u64| {
+        let good = allowed(outcome.cell.contract, class, &hit.state).contains(&count);
+        match (good, class, count) {
+            (false, ..) => Mood::Bad,
+            (_, Class::Transactional, 0) => Mood::Zero,
+            (_, Class::Transactional, _) => Mood::One,
+            (_, Class::Outside, 0) => Mood::Never,
+            (_, Class::Outside, 1) => Mood::Once,
+            (_, Class::Outside, _) => Mood::Again,
+        }
+    };
+    let effects = EFFECTS.iter().zip(hit.counts);
+    let effects = effects.map(|((_, class), count)| Square { text: count.to_string(), mood: mood(*class, count) });
+    let end = Square { text: hit.state.replace('-', "\u{a0}"), mood: Mood::Text };
+    [end].into_iter().chain(effects).collect()
+}
+
+fn table(outcomes: &[Outcome]) -> Table {
+    let row = |outcome: &Outcome| {
+        let Cell { shared, point, harm, contract } = outcome.cell;
+        let ground = if shared { "server" } else { "file" };
+        let mut row =
+            vec![point.name().to_owned(), harm.says().to_owned(), contract.as_str().to_owned(), ground.to_owned()];
+        row.extend(outcome.hit().map_or_else(|| vec![String::new(); 5], columns_of));
+        row.push(format!("{:.1}", outcome.took.as_secs_f64()));
+        row.push(outcome.trouble.clone().unwrap_or_default());
+        row
+    };
+    Table {
+        title: format!("All {} cells", outcomes.len()),
+        columns: vec![
+            "point",
+            "what was done",
+            "contract",
+            "database",
+            "ended",
+            "attempts",
+            "effects",
+            "called",
+            "ledger: happened",
+            "seconds",
+            "trouble",
+        ],
+        rows: outcomes.iter().map(row).collect(),
+    }
+}
+
+fn columns_of(hit: &Seen) -> Vec<String> {
+    let attempts: Vec<&str> = hit.attempts.iter().map(|attempt| attempt.outcome.as_str()).collect();
+    let effects: Vec<String> = hit.counts[..EFFECTS.len() - 1].iter().map(u64::to_string).collect();
+    let bounds =
+        format!("{} to {}{}", hit.bounds.least, hit.bounds.most, if is_bounded(hit) { "" } else { " (wrong)" });
+    vec![hit.state.clone(), attempts.join(", "), effects.join(" "), hit.outside().to_string(), bounds]
+}
