@@ -29,11 +29,12 @@ bench: guests ## what the sandbox costs, and how fast a queue is drained
 test: ## everything that CI runs
 	@.ci/test
 
-torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, both contracts, 10,000 misbehaving runs, and both fuzzers
+torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, both contracts, every crash point, 10,000 misbehaving runs, and both fuzzers
 	$(BIN) experiment counter --messages 10000 --kills 40
 	$(BIN) experiment counter --messages 10000 --kills 40 --contract begin-once --out target/experiments/counter-begin-once
 	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --out target/experiments/counter-shared
 	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --messages 3000 --contract begin-once --out target/experiments/counter-shared-begin-once
+	.ci/with-postgres $(BIN) experiment crash-matrix --database DATABASE_URL
 	$(BIN) experiment failures --messages 10000
 	$(BIN) experiment fuel --messages 50 --attempts 10
 	.ci/with-postgres $(BIN) experiment fuel --database DATABASE_URL --out target/experiments/fuel-shared

@@ -31,6 +31,7 @@ mod outbox;
 mod ledger;
 mod steering;
 mod probes;
+mod check;
 pub(crate) mod document;
 mod openapi;
 
@@ -89,6 +90,7 @@ fn routes() -> Vec<(&'static str, Guard, MethodRouter<Api>)> {
         ("/v1/functions/{name}/resume", Token, post(steering::resume)),
         ("/v1/messages", Token, get(messages::list)),
         ("/v1/messages/{id}", Token, get(messages::show)),
+        ("/v1/functions/{name}/check", Token, post(check::check)),
         ("/v1/messages/{id}/trace", Token, get(messages::trace)),
         ("/v1/messages/{id}/redrive", Token, post(steering::redrive)),
         ("/v1/messages/{id}/resolve", Token, post(steering::resolve)),

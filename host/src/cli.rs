@@ -15,6 +15,7 @@ macro_rules! out {
 mod bench;
 mod build;
 mod cancel;
+mod check;
 mod client;
 mod compile;
 mod deploy;
@@ -50,6 +51,7 @@ enum Command {
     Serve(serve::Serve),
     Build(build::Build),
     Deploy(deploy::Deploy),
+    Check(check::Check),
     Inspect(inspect::Inspect),
     Functions(functions::Functions),
     Rollback(rollback::Rollback),
@@ -106,6 +108,7 @@ impl Command {
             Self::Serve(command) => command.execute().await.map(|()| true),
             Self::Build(command) => command.execute().await.map(|()| true),
             Self::Deploy(command) => command.execute().await.map(|()| true),
+            Self::Check(command) => command.execute().await,
             Self::Inspect(command) => command.execute().await.map(|()| true),
             Self::Functions(command) => command.execute().await.map(|()| true),
             Self::Rollback(command) => command.execute().await.map(|()| true),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -66,6 +67,9 @@ points! {
 /// Number of the armed point; 0 if there is none.
 static ARMED: AtomicU8 = AtomicU8::new(0);
 static PLAN: OnceLock<Plan> = OnceLock::new();
+
+/// How long a signal takes to reach every thread, and much more.
+const UNTIL_ALL_HAVE_IT: Duration = Duration::from_millis(100);
 
 struct Plan {
     wish: Wish,
@@ -141,6 +145,8 @@ fn reached() {
     if let Err(error) = write().and_then(|()| Ok(kill_process(getpid(), signal)?)) {
         tracing::error!(%error, point = point.name(), "an armed crash point did not fire");
     }
+    // Another thread may get the signal first; this one goes no further before all have it.
+    std::thread::sleep(UNTIL_ALL_HAVE_IT);
 }
 
 fn parse(text: &str) -> Result<Wish, String> {

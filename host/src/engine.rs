@@ -85,6 +85,8 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Ran {
     pub(crate) outcome: Outcome,
     pub(crate) usage: Usage,
+    /// Outside calls that it wanted to make and that were refused for want of a grant.
+    pub(crate) calls: Vec<String>,
     pub(crate) session: Box<dyn Session>,
 }
 
@@ -227,7 +229,8 @@ impl Engine {
             logs,
             logs_dropped,
         };
-        Ran { outcome, usage, session: state.transaction.into_session() }
+        let calls = state.wasi.refused();
+        Ran { outcome, usage, calls, session: state.transaction.into_session() }
     }
 }
 

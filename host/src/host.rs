@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::sync::watch::channel;
+use tokio::sync::watch::{Receiver, channel};
 
 use crate::api::{self, Api};
 use crate::config::Config;
@@ -74,15 +74,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         );
         let host = worker.host.clone();
         let relay = outside.map(|outside| Arc::new(Relay { settler, outside, running, settled, sendable, host }));
-        let (sending, working) = (stopping.clone(), stopping.clone());
-        tokio::spawn(async move {
-            let send = async {
-                if let Some(relay) = relay {
-                    relay.run(sending).await;
-                }
-            };
-            tokio::join!(worker.run(working), send)
-        })
+        tokio::spawn(work(worker, relay, stopping.clone()))
     });
     let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
     let (limits, connections) = limits(&config);
@@ -98,7 +90,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     let _ = keeper.await; // Its step is one short commit.
     if let Some(worker) = worker {
         match tokio::time::timeout(DRAIN, worker).await {
-            Ok(ended) => drop(ended.context("the worker failed")?),
+            Ok(ended) => ended.context("the worker failed")?,
             Err(_) => {
                 tracing::warn!("what still runs is given up; its effects are rolled back and its messages run again")
             }
@@ -110,6 +102,16 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     } // Else there are connections on which nobody says anything.
     watch.end(LAST_SPANS).await;
     Ok(())
+}
+
+/// Runs messages and sends what was deferred, side by side.
+async fn work(worker: Arc<Worker>, relay: Option<Arc<Relay>>, stopping: Receiver<bool>) {
+    let send = async {
+        if let Some(relay) = relay {
+            relay.run(stopping.clone()).await;
+        }
+    };
+    tokio::join!(worker.run(stopping.clone()), send);
 }
 
 fn limits(config: &Config) -> (api::Limits, doors::Limits) {

@@ -30,6 +30,7 @@ mod running;
 mod settled;
 pub mod engine;
 mod guest;
+mod check;
 pub mod settle;
 mod watch;
 

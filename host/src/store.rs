@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::flow::Rate;
-use crate::message::{Claim, Claimed, Contract, Event, State, Usage};
+use crate::message::{Claim, Claimed, Contract, Event, Message, State, Usage};
 
 mod catalog;
 mod error;
@@ -339,6 +339,9 @@ impl Commit {
 pub trait Records: Send + Sync {
     /// One message with its state.
     async fn message(&self, id: &str) -> Result<Option<MessageRecord>, Error>;
+
+    /// A message as it was accepted.
+    async fn original(&self, id: &str) -> Result<Option<Message>, Error>;
 
     /// A page of messages, newest first.
     async fn messages(&self, filter: MessageFilter) -> Result<Vec<MessageRecord>, Error>;

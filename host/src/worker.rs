@@ -217,7 +217,7 @@ impl Worker {
         // A panic in there ends this run, and dropping the session rolls it back.
         let run = self.engine.spawn(async move { worker.invoke(&run_function, run_claim, message, stop).await });
         let (outcome, usage, session) = match run.await {
-            Ok(Ok(Ran { outcome, usage, session })) => (outcome, usage, Some(session)),
+            Ok(Ok(Ran { outcome, usage, session, .. })) => (outcome, usage, Some(session)),
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
             Err(_) => (Outcome::HostFailed("a defect of the host; its log says where".into()), Usage::default(), None),
         };

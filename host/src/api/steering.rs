@@ -33,7 +33,7 @@ const UNDISTURBED_ON_A_SERVER: Duration = Duration::from_secs(5);
 type Body = Result<Bytes, BytesRejection>;
 
 /// Reads a JSON body; an empty one says nothing.
-fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let bytes = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     // By way of a map: what is no object could pass for a struct without names.

@@ -218,6 +218,11 @@ impl Catalog {
         self.read().functions.get(name).cloned()
     }
 
+    /// What runs them.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// Where a path of a manifest leads.
     #[must_use]
     pub fn route(&self, method: &str, path: &str) -> Routed {

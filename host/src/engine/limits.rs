@@ -33,7 +33,7 @@
 //! | `outbox`: headers of one, group key, content type | [`MOST_HEADERS`], [`NAME_BYTES`] | error `forbidden` |
 //! | `wasi:random`: bytes in one call | [`WASI_RANDOM_BYTES`] | `trapped` |
 //! | `wasi:io`: streams, pollables and errors at once | [`MOST_RESOURCES`] | `trapped` |
-//! | `wasi:io/poll`: waiting | until the run must be over | `timed-out` |
+//! | `wasi:io/poll`: waiting | until the run must be over, or is asked to end | `timed-out`, `cancelled` |
 //! | `wasi:cli`: what is written | as lines of `log` | as there |
 //! | `wasi:filesystem`, `wasi:sockets` | everything | refused |
 //! | `wasi:http`: calls of an attempt, and at once | [`MOST_CALLS`], [`CALLS_AT_ONCE`] | `connection-limit-reached` |

@@ -86,7 +86,7 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
         let mut cells = cells::all(true, options.reduced);
         cells.shuffle(&mut random);
         // One database: it is deployed to once for each contract.
-        cells.sort_by_key(|cell| cell.contract == Contract::BeginOnce);
+        cells.sort_by_key(|cell| cell.contract == Contract::FinishOnce);
         let stage = Stage::on_server(options, &place, receiver, database.clone(), server).await?;
         lanes.spawn(lane(stage, Arc::new(Mutex::new(cells.into())), tell.clone()));
     }

@@ -128,10 +128,15 @@ fn tile(figure: &Figure) -> String {
 }
 
 fn folded(table: &Table) -> String {
-    let heads: String = table.columns.iter().map(|name| format!(r#"<th scope="col">{}</th>"#, escaped(name))).collect();
+    let of_numbers = |column: usize| table.rows.iter().filter_map(|row| row.get(column)).all(|cell| is_number(cell));
+    let sides: Vec<&str> =
+        (0..table.columns.len()).map(|n| if of_numbers(n) { "" } else { " class=\"text\"" }).collect();
+    let head = |(name, side): (&&str, &&str)| format!(r#"<th scope="col"{side}>{}</th>"#, escaped(name));
+    let heads: String = table.columns.iter().zip(&sides).map(head).collect();
     let mut rows = String::new();
     for row in &table.rows {
-        let cells: String = row.iter().map(|cell| format!("<td>{}</td>", escaped(cell))).collect();
+        let cells: String =
+            row.iter().zip(&sides).map(|(cell, side)| format!("<td{side}>{}</td>", escaped(cell))).collect();
         let _ = write!(rows, "<tr>{cells}</tr>");
     }
     let title = escaped(&table.title);
@@ -140,6 +145,11 @@ fn folded(table: &Table) -> String {
     format!(
         r#"<details{open}><summary>{title}</summary><div class="wide"><table class="plain"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"#
     )
+}
+
+/// With a unit or without, or nothing at all.
+fn is_number(cell: &str) -> bool {
+    cell.split(' ').next().is_none_or(|first| first.chars().all(|c| c.is_ascii_digit() || ",.+-".contains(c)))
 }
 
 fn environment(environment: &Environment) -> String {

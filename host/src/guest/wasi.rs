@@ -84,6 +84,11 @@ impl Wasi {
         self.calls.any()
     }
 
+    /// Calls that it handed over without being granted any.
+    pub(crate) fn refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.calls.refused)
+    }
+
     fn made(&mut self) -> &mut Made {
         self.parts().0
     }

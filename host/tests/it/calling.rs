@@ -41,13 +41,13 @@ const IMPORTS: &str = r#"
 "#;
 
 /// `$post` hands a request over and leaves its future; `$call` waits for the answer and shows the status, or else the
-/// number of the error beside 1000. They go to `$authority`. `$write` uses the database.
+/// number of the error beside 1000. They go to `$authority`. `$count` uses the database.
 fn steps(authority: &str) -> String {
     let length = authority.len();
     format!(
         r#"(data (i32.const 3072) "{authority}") (data (i32.const 3328) "/mail?token=secret")
         (global $authority (mut i32) (i32.const 3072)) (global $length (mut i32) (i32.const {length}))
-        (func $write (call $add (i32.const 3072) (i32.const 1) (i64.const 1) (i32.const 4096)))
+        (func $count (call $add (i32.const 3072) (i32.const 1) (i64.const 1) (i32.const 4096)))
         (func $new (result i32) (local i32)
             (local.set 0 (call $request (call $fields)))
             (drop (call $set_method (local.get 0) (i32.const 2) (i32.const 0) (i32.const 0)))
@@ -109,7 +109,7 @@ async fn shown(semel: &Semel, id: &str) -> Vec<u64> {
     wasi::numbers(&lines.first().unwrap_or_else(|| panic!("{attempt:#}")).1)
 }
 
-const OK: Then = Then::Say(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n");
+pub(crate) const OK: Then = Then::Say(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n");
 
 /// Both attempts call; the server sees one key per call, and the ledger says so.
 async fn a_call_is_in_the_ledger_and_has_one_key_on_every_attempt(on: On) {
@@ -141,7 +141,7 @@ async fn without_a_grant_nobody_is_called(on: On) {
     let (semel, server) = (Semel::start_on(on, &[]).await, Server::start(OK).await);
     let body = "(call $call) (call $line) (i32.const 0)";
     let deployed = semel.deploy(function("stub", &server.address.to_string(), "", body)).await;
-    assert_eq!(deployed["label"], "pinned", "{deployed:#}");
+    assert_eq!(deployed["label"], "transactional", "{deployed:#}");
     let done = semel.call("stub", "").await;
     assert_eq!(shown(&semel, &done.id()).await, [1015], "HTTP-request-denied");
     // Granted something, and calling something else: refused, and in the ledger.
@@ -327,7 +327,7 @@ async fn a_run_that_is_taken_back_waits_no_longer(on: On) {
 async fn who_calls_before_it_writes_keeps_nobody_waiting() {
     let (semel, server) = (Semel::start(&["counter"]).await, Server::start(Then::Hold(b"")).await);
     for (name, body) in
-        [("early", "(call $call) (call $write) (i32.const 0)"), ("late", "(call $write) (call $call) (i32.const 0)")]
+        [("early", "(call $call) (call $count) (i32.const 0)"), ("late", "(call $count) (call $call) (i32.const 0)")]
     {
         semel.deploy(patient(local(name, server.port(), body))).await;
     }

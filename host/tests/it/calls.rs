@@ -161,9 +161,9 @@ async fn what_is_pinned_is_equal_on_every_attempt_and_differs_between_messages()
 }
 
 #[tokio::test]
-async fn deferred_http_can_be_imported_and_says_that_it_is_not_available() {
+async fn what_is_deferred_is_for_servers_that_are_granted() {
     let semel = Semel::start(&["sqlshell"]).await;
     let got = results(&semel, json!([{ "deferred_http": "http://127.0.0.1:9/" }])).await;
     assert_eq!(got[0]["error"]["kind"], "forbidden");
-    assert!(got[0]["error"]["message"].as_str().is_some_and(|text| text.contains("not available here")));
+    assert!(got[0]["error"]["message"].as_str().is_some_and(|text| text.contains("not granted")));
 }

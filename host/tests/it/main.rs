@@ -34,6 +34,7 @@ mod outside;
 mod ledger;
 mod calling;
 mod inward;
+mod checking;
 
 mod strangers;
 mod faults;
@@ -56,5 +57,6 @@ mod fuzz_postgres;
 mod apps;
 mod durability;
 mod experiments;
+mod crash_matrix;
 
 mod tidy;

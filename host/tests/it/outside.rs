@@ -297,15 +297,15 @@ async fn an_answer_without_its_body_is_an_answer() {
 async fn a_call_that_ends_before_its_first_byte_did_not_happen() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let origin = format!("http://{nobody}");
-    let called = call_with(&client(Names::new(&[])), &request(&origin), &[origin.clone()]).await;
+    let called = call_with(&client(Names::new(&[])), &request(&origin), std::slice::from_ref(&origin)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Unreachable(_))), "{called:?}");
 
     let named = |names: &[&[&str]]| (client(Names::new(names)), "https://api.example.com".to_owned());
     let (none, name) = named(&[]);
-    let called = call_with(&none, &request(&name), &[name.clone()]).await;
+    let called = call_with(&none, &request(&name), std::slice::from_ref(&name)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Unresolved(_))), "{called:?}");
     let (empty, name) = named(&[&[]]);
-    let called = call_with(&empty, &request(&name), &[name.clone()]).await;
+    let called = call_with(&empty, &request(&name), std::slice::from_ref(&name)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Unresolved(_))), "{called:?}");
 
     let server = Server::start(Then::Hold(b"")).await;
@@ -324,7 +324,7 @@ async fn a_call_that_ends_before_its_first_byte_did_not_happen() {
     ] {
         let mut request = request(&origin);
         change(&mut request);
-        let called = call_with(&client(Names::new(&[])), &request, &[origin.clone()]).await;
+        let called = call_with(&client(Names::new(&[])), &request, std::slice::from_ref(&origin)).await;
         assert!(matches!(called, Called::NotSent(NotSent::Invalid(_) | NotSent::Refused(_))), "{called:?}");
     }
     let over = Instant::now();
@@ -395,7 +395,7 @@ async fn a_granted_name_does_not_lead_inside() {
         &["2606:4700::1111", "1.1.1.1", "::1"],
     ] {
         let names = Names::new(&[addresses]);
-        let called = call_with(&client(Arc::clone(&names)), &request(&url), &[url.clone()]).await;
+        let called = call_with(&client(Arc::clone(&names)), &request(&url), std::slice::from_ref(&url)).await;
         assert!(matches!(&called, Called::NotSent(NotSent::Refused(_))), "{addresses:?}: {called:?}");
         assert_eq!(names.asked.load(Ordering::SeqCst), 1);
     }
@@ -409,13 +409,13 @@ async fn a_name_is_asked_for_once() {
     let url = format!("http://rebound.example:{}", inside.port());
     // The first answer is out in the world, where nobody was ever given this address.
     let names = Names::new(&[&["3ffe::1"], &["127.0.0.1"]]);
-    let called = call_with(&client(Arc::clone(&names)), &request(&url), &[url.clone()]).await;
+    let called = call_with(&client(Arc::clone(&names)), &request(&url), std::slice::from_ref(&url)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Unreachable(_) | NotSent::TooLate)), "{called:?}");
     assert_eq!((names.asked.load(Ordering::SeqCst), inside.connections()), (1, 0));
 
     let url = format!("http://localhost:{}", inside.port());
     let names = Names::new(&[&["127.0.0.1"], &["10.0.0.7"]]);
-    let called = call_with(&client(Arc::clone(&names)), &request(&url), &[url.clone()]).await;
+    let called = call_with(&client(Arc::clone(&names)), &request(&url), std::slice::from_ref(&url)).await;
     assert!(matches!(called, Called::Answered(_)), "the address that was checked: {called:?}");
     assert_eq!((names.asked.load(Ordering::SeqCst), inside.connections()), (1, 1));
     assert!(inside.request().contains(&format!("\r\nhost: localhost:{}\r\n", inside.port())));
@@ -426,7 +426,7 @@ async fn the_next_address_is_tried_when_one_takes_no_connection() {
     let server = Server::start(Then::Say(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
     let url = format!("http://localhost:{}", server.port());
     let names = Names::new(&[&["127.0.0.9", "::1", "127.0.0.1"]]); // Nobody listens at the first two.
-    let called = call_with(&client(names), &request(&url), &[url.clone()]).await;
+    let called = call_with(&client(names), &request(&url), std::slice::from_ref(&url)).await;
     assert!(matches!(called, Called::Answered(_)), "{called:?}");
 }
 
@@ -470,7 +470,8 @@ async fn a_server_proves_its_name_before_it_hears_anything() {
     let (address, trust, requests) = secure().await;
     let names = || Names::new(&[&["127.0.0.1"]]);
     let url = format!("https://localhost:{}", address.port());
-    let called = call_with(&Client::with(names(), trust.clone(), LIMITS), &request(&url), &[url.clone()]).await;
+    let called =
+        call_with(&Client::with(names(), trust.clone(), LIMITS), &request(&url), std::slice::from_ref(&url)).await;
     let Called::Answered(answer) = called else { panic!("{called:?}") };
     assert_eq!(answer.body.expect("a body"), "localhost", "it was called by its name");
     assert_eq!(requests.load(Ordering::SeqCst), 1);
@@ -478,20 +479,20 @@ async fn a_server_proves_its_name_before_it_hears_anything() {
     // By an address, for which it has no certificate; and by one who does not know it.
     let by_address = format!("https://{address}");
     let other = Client::with(names(), trust, LIMITS);
-    let called = call_with(&other, &request(&by_address), &[by_address.clone()]).await;
+    let called = call_with(&other, &request(&by_address), std::slice::from_ref(&by_address)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Tls(_))), "{called:?}");
-    let called = call_with(&client(names()), &request(&url), &[url.clone()]).await;
+    let called = call_with(&client(names()), &request(&url), std::slice::from_ref(&url)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Tls(_))), "{called:?}");
     assert_eq!(requests.load(Ordering::SeqCst), 1, "nobody told it anything");
 
     // Servers that do not speak TLS, or nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let silent = format!("https://{}", listener.local_addr().expect("an address"));
-    let called = call_with(&client(names()), &request(&silent), &[silent.clone()]).await;
+    let called = call_with(&client(names()), &request(&silent), std::slice::from_ref(&silent)).await;
     assert!(matches!(called, Called::NotSent(NotSent::TooLate)), "{called:?}");
     let plain = Server::start(Then::Say(b"HTTP/1.1 200 OK\r\n\r\n")).await;
     let url = format!("https://{}", plain.address);
-    let called = call_with(&client(names()), &request(&url), &[url.clone()]).await;
+    let called = call_with(&client(names()), &request(&url), std::slice::from_ref(&url)).await;
     assert!(matches!(called, Called::NotSent(NotSent::Tls(_) | NotSent::TooLate)), "{called:?}");
     assert!(plain.requests.lock().expect("a lock").is_empty());
 }

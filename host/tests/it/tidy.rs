@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use semel::crash::Point;
+
 use crate::harness::root;
 
 const LONGEST_FUNCTION: usize = 70;
@@ -15,7 +17,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 29] = [
+const LAYERS: [(&str, &[&str]); 30] = [
     ("crash", &[]),
     ("clock", &[]),
     ("message", &["clock"]),
@@ -29,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 29] = [
     ("store", &["clock", "crash", "flow", "message"]),
     ("guest", &["clock", "crash", "deferred", "message", "manifest", "outside", "running", "store", "engine"]),
     ("engine", &["clock", "crash", "message", "manifest", "outside", "running", "store", "guest"]),
+    ("check", &["clock", "message", "running", "store", "engine", "guest"]),
     ("watch", &["message", "store"]),
     ("settlement", &["crash", "message", "settle", "store", "watch"]),
     (
@@ -54,8 +57,8 @@ const LAYERS: [(&str, &[&str]); 29] = [
     (
         "api",
         &[
-            "clock", "crash", "deferred", "message", "manifest", "relay", "running", "store", "engine", "settled",
-            "watch",
+            "clock", "crash", "deferred", "message", "manifest", "relay", "running", "store", "engine", "check",
+            "settled", "watch",
         ],
     ),
     ("doors", &[]),
@@ -216,6 +219,27 @@ fn modules_use_only_what_is_below_them() {
     none(broken);
 }
 
+/// One moment, one place; where databases differ, one in each.
+#[test]
+fn every_crash_point_is_in_the_code_once() {
+    let mut broken = Vec::new();
+    for point in Point::ALL {
+        let (inner, last) = (format!("Point::{point:?})"), format!("Point::{point:?},"));
+        let uses = |line: &str| line.contains("crash::") && (line.contains(&inner) || line.contains(&last));
+        let places: Vec<String> = Source::all()
+            .into_iter()
+            .filter(|source| source.module() != "experiment")
+            .flat_map(|source| vec![source.name.clone(); source.lines().filter(|(_, line)| uses(line)).count()])
+            .collect();
+        let in_stores = ["store/sqlite/", "store/postgres/"]
+            .map(|store| places.iter().filter(|place| place.starts_with(store)).count());
+        if places.len() != 1 && (places.len() != 2 || in_stores != [1, 1]) {
+            broken.push(format!("{point:?} is passed at {places:?}"));
+        }
+    }
+    none(broken);
+}
+
 #[test]
 fn files_and_functions_are_the_size_of_a_thought() {
     let allowed = |list: &[(&str, &str)], name: &str| list.iter().any(|(long, _)| *long == name);
@@ -319,9 +343,9 @@ fn every_sql_file_is_used_once_and_says_what_it_does() {
 
 #[test]
 fn every_guest_is_in_a_test_and_in_the_readme() {
-    let tests = root().join("host/tests/it");
-    let tests: String =
-        files(&tests, "rs").iter().filter(|path| !path.ends_with("tidy.rs")).map(|path| read(path)).collect();
+    // Experiments are run by tests.
+    let tests = ["host/tests/it", "host/src/experiment"].map(|place| files(&root().join(place), "rs")).concat();
+    let tests: String = tests.iter().filter(|path| !path.ends_with("tidy.rs")).map(|path| read(path)).collect();
     let readme = read(&root().join("guests/README.md"));
     let mut broken = Vec::new();
     for entry in fs::read_dir(root().join("guests")).expect("the guests") {

@@ -36,14 +36,16 @@ pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
     match (point, harm) {
         // The mark was committed, and the host does not know it: it does not start. The price of at most once.
         (Point::BeginBeforeCommit, Harm::CutAfter) => &["in-doubt"],
+        // It begins while the database comes back, and cannot go on.
+        (Point::ClaimCommitted, Harm::DatabaseKill) => &["completed", "in-doubt", "dead"],
         (point, _) if point <= Point::BeginBeforeCommit => &["completed"],
         (_, Harm::Unanswered) => &["dead"],
         (Point::Acknowledged, Harm::CutAfter) | (Point::Committed, _) => &["completed"],
         (_, Harm::CutBefore | Harm::DatabaseKill) => &["dead", "in-doubt"],
         (Point::CommitSent, _) => &["completed", "in-doubt"],
         (Point::RecoverFound, _) | (_, Harm::Kill | Harm::Overtaken) => &["in-doubt"],
-        // If nobody has taken it over, a host that was frozen goes on.
-        (_, Harm::Stop) => &["completed", "in-doubt"],
+        // If nobody has taken it over, a host that was frozen goes on, or finds that the run's time is over.
+        (_, Harm::Stop) => &["completed", "in-doubt", "dead"],
         (_, Harm::CutAfter) => &["completed", "in-doubt"],
     }
 }

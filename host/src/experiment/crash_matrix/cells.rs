@@ -89,15 +89,17 @@ const COMMITS: [(Point, proxy::Of); 4] = [
     (Point::Acknowledged, proxy::Of::Acknowledgement),
 ];
 /// Enough to see one of each: what happens 0, 1 and 2 times, what is in doubt, and what the fence is there for.
-const REDUCED: [(Point, Harm); 7] = [
+const REDUCED: [(Point, Harm); 6] = [
     (Point::AcceptCommitted, Harm::Kill),
-    (Point::RunWritten, Harm::Kill),
     (Point::CallIntended, Harm::Kill),
     (Point::CallSent, Harm::Kill),
     (Point::Acknowledged, Harm::Kill),
     (Point::CommitSent, Harm::Kill),
-    (Point::RunReturned, Harm::Overtaken),
+    (Point::Committed, Harm::Kill),
 ];
+/// There a lost claim takes a lease to be found.
+const REDUCED_SHARED: [(Point, Harm); 3] =
+    [(Point::CallSent, Harm::Kill), (Point::CommitSent, Harm::Kill), (Point::RunReturned, Harm::Overtaken)];
 
 /// Whose commit comes next after a point.
 pub(super) fn commit_after(point: Point) -> Option<proxy::Of> {
@@ -113,7 +115,8 @@ pub(super) fn all(shared: bool, reduced: bool) -> Vec<Cell> {
     harms.extend(DATABASE_KILLS.map(|point| (point, Harm::DatabaseKill)));
     harms.extend(COMMITS.iter().flat_map(|(at, _)| [(*at, Harm::CutBefore), (*at, Harm::CutAfter)]));
     let of_servers = |harm| matches!(harm, Harm::DatabaseKill | Harm::CutBefore | Harm::CutAfter | Harm::Overtaken);
-    harms.retain(|(point, harm)| (shared || !of_servers(*harm)) && (!reduced || REDUCED.contains(&(*point, *harm))));
+    let few = if shared { &REDUCED_SHARED[..] } else { &REDUCED };
+    harms.retain(|(point, harm)| (shared || !of_servers(*harm)) && (!reduced || few.contains(&(*point, *harm))));
     let contracts = [Contract::FinishOnce, Contract::BeginOnce];
     let cells =
         harms.into_iter().flat_map(|(point, harm)| contracts.map(|contract| Cell { shared, point, harm, contract }));

@@ -132,7 +132,7 @@ fn table(outcomes: &[Outcome]) -> Table {
         let ground = if shared { "server" } else { "file" };
         let mut row =
             vec![point.name().to_owned(), harm.says().to_owned(), contract.as_str().to_owned(), ground.to_owned()];
-        row.extend(outcome.hit().map_or_else(|| vec![String::new(); 5], columns_of));
+        row.extend(outcome.hit().map_or_else(|| vec![String::new(); 6], columns_of));
         row.push(format!("{:.1}", outcome.took.as_secs_f64()));
         row.push(outcome.trouble.clone().unwrap_or_default());
         row
@@ -144,6 +144,7 @@ fn table(outcomes: &[Outcome]) -> Table {
             "what was done",
             "contract",
             "database",
+            "message",
             "ended",
             "attempts",
             "effects",
@@ -161,5 +162,5 @@ fn columns_of(hit: &Seen) -> Vec<String> {
     let effects: Vec<String> = hit.counts[..EFFECTS.len() - 1].iter().map(u64::to_string).collect();
     let bounds =
         format!("{} to {}{}", hit.bounds.least, hit.bounds.most, if is_bounded(hit) { "" } else { " (wrong)" });
-    vec![hit.state.clone(), attempts.join(", "), effects.join(" "), hit.outside().to_string(), bounds]
+    vec![hit.id.clone(), hit.state.clone(), attempts.join(", "), effects.join(" "), hit.outside().to_string(), bounds]
 }

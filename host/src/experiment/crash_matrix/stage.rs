@@ -1,5 +1,6 @@
 //! Where a cell is tried: a database with the functions deployed, and how a host of it is started.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,6 @@ const FILES: [&str; 3] = ["", "-wal", ".ledger"];
 pub(super) struct Stage {
     program: Option<PathBuf>,
     folder: PathBuf,
-    /// Compiled components, for all.
-    cache: PathBuf,
     pub(super) receiver: Arc<Receiver>,
     functions: [PathBuf; 2],
     ground: Ground,
@@ -82,7 +81,6 @@ impl Stage {
         Ok(Self {
             program: options.program.clone(),
             folder: place.folder().to_owned(),
-            cache: place.folder().join("cache"),
             receiver,
             functions: [receipts, effects],
             ground,
@@ -90,7 +88,7 @@ impl Stage {
     }
 
     async fn deploy(&self, database: &str, contract: Contract) -> anyhow::Result<()> {
-        let mut host = self.host("deploys", database, Vec::new()).await?;
+        let mut host = self.host("deploys", database, contract, Vec::new()).await?;
         let [receipts, effects] = &self.functions;
         host.client().deploy(receipts, None).await?;
         host.client().deploy(effects, Some(contract.as_str())).await?;
@@ -127,20 +125,22 @@ impl Stage {
         &self,
         name: &str,
         database: &str,
-        variables: Vec<(String, std::ffi::OsString)>,
+        contract: Contract,
+        variables: Vec<(String, OsString)>,
     ) -> anyhow::Result<HostProcess> {
         let mut options = HostOptions::new(database, self.folder.join(name))?;
         if let Some(program) = &self.program {
             options.program.clone_from(program);
         }
         options.variables = variables;
-        options.variables.extend(self.variables());
+        options.variables.extend(self.variables(contract));
         HostProcess::start(options).await
     }
 
-    /// What every host has in its environment.
-    pub(super) fn variables(&self) -> Vec<(String, std::ffi::OsString)> {
-        vec![("SEMEL_CACHE".to_owned(), self.cache.clone().into())]
+    /// What every host has in its environment: one folder of compiled components for each installation.
+    pub(super) fn variables(&self, contract: Contract) -> Vec<(String, OsString)> {
+        let name = if matches!(self.ground, Ground::Files { .. }) { contract.as_str() } else { "server" };
+        vec![("SEMEL_CACHE".to_owned(), self.folder.join(format!("cache-{name}")).into())]
     }
 
     /// A file of a cell's.

@@ -1,5 +1,7 @@
 //! One cell: a host is started and harmed at its moment, lives again, and everything is counted when nothing is left to do.
 
+use std::cmp::Reverse;
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,9 +21,10 @@ use super::cells::{Cell, Harm, commit_after};
 use super::measure::{self, Seen};
 use super::stage::{LEASE, Stage};
 use crate::crash::Point;
+use crate::message::Contract;
 use crate::store;
 
-/// The first one is hit; the others wait behind it and must not notice.
+/// One is hit; the others wait behind it and must not notice.
 const MESSAGES: usize = 3;
 /// A fault that has not fired by then does not fire.
 const FIRES_WITHIN: Duration = Duration::from_secs(60);
@@ -78,12 +81,7 @@ async fn attempt(stage: &mut Stage, cell: Cell, fired: &mut bool) -> anyhow::Res
     let name = format!("{ground}-{}-{harm:?}-{}", point.name(), contract.as_str()).to_lowercase();
     let database = stage.database(&name, contract).await?;
     let mut trial = Trial::start(stage, cell, name, database).await?;
-    let url = stage.receiver.url(match harm {
-        Harm::Overtaken => Manner::LaterLate,
-        Harm::Unanswered => Manner::FirstUnanswered,
-        _ => Manner::Prompt,
-    });
-    let sending = tokio::spawn(send(trial.host.client().clone(), url, point == Point::RolledBack));
+    let sending = tokio::spawn(send(trial.host.client().clone(), orders(stage, cell)));
     trial.harm().await?;
     *fired = true;
     let ids = sending.await.context("the sender failed")??;
@@ -93,16 +91,30 @@ async fn attempt(stage: &mut Stage, cell: Cell, fired: &mut bool) -> anyhow::Res
         seen.push(measure::look(trial.host.client(), &stage.receiver, id).await?);
     }
     trial.host.kill().await?;
+    // Usually the first one: the one that shows it most.
+    seen.sort_by_key(|message| Reverse((message.state != "completed", message.attempts.len())));
     Ok(seen)
 }
 
-/// Sends all messages, each until it is accepted. With `fail`, first attempts fail after all effects are done.
-async fn send(client: Client, url: String, fail: bool) -> anyhow::Result<Vec<String>> {
-    let body = json!({ "call": url, "fail": u32::from(fail) }).to_string();
+/// What the messages are told to do. Only the first one fails, or is not answered, where that is what is tried.
+fn orders(stage: &Stage, cell: Cell) -> Vec<serde_json::Value> {
+    let order = |manner, fail| json!({ "call": stage.receiver.url(manner), "fail": fail });
+    let (first, others) = match cell.harm {
+        Harm::Overtaken => (order(Manner::LaterLate, 0), order(Manner::LaterLate, 0)),
+        Harm::Unanswered => (order(Manner::FirstUnanswered, 0), order(Manner::Prompt, 0)),
+        _ => (order(Manner::Prompt, u32::from(cell.point == Point::RolledBack)), order(Manner::Prompt, 0)),
+    };
+    let mut orders = vec![others; MESSAGES];
+    orders[0] = first;
+    orders
+}
+
+/// Sends the messages one after another, each until it is accepted.
+async fn send(client: Client, orders: Vec<serde_json::Value>) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
-    for _ in 0..MESSAGES {
+    for order in orders {
         let key = Uuid::now_v7().to_string();
-        ids.push(client.send(&format!("/fn/{FUNCTION}"), &key, body.as_bytes()).await?.id);
+        ids.push(client.send(&format!("/fn/{FUNCTION}"), &key, order.to_string().as_bytes()).await?.id);
     }
     Ok(ids)
 }
@@ -136,7 +148,7 @@ impl<'a> Trial<'a> {
         };
         let variables = first.map_or_else(Vec::new, |(point, action)| armed(point, action, &fired));
         let url = proxy.as_ref().map_or(database.as_str(), Proxy::url);
-        let host = stage.host(&name, url, variables).await?;
+        let host = stage.host(&name, url, cell.contract, variables).await?;
         Ok(Self { stage, cell, name, database, host, second: None, proxy, fired })
     }
 
@@ -194,10 +206,15 @@ impl<'a> Trial<'a> {
         self.start_second().await?;
         let first = self.host.id().context("the host has not said who it is")?;
         let taken = async {
-            while store::held(&self.database).await?.iter().any(|held| held.host == first) {
+            loop {
+                let held = store::held(&self.database).await?;
+                let others = held.iter().filter(|held| held.host != first).count();
+                // A begin-once message that has begun is nobody's any more.
+                if others == held.len() && (others > 0 || self.cell.contract == Contract::BeginOnce) {
+                    return anyhow::Ok(());
+                }
                 sleep(POLL).await;
             }
-            anyhow::Ok(())
         };
         timeout(FIRES_WITHIN, taken).await.context("nobody has taken over")??;
         self.host.signal(Signal::CONT)?;
@@ -207,15 +224,16 @@ impl<'a> Trial<'a> {
 
     async fn start_second(&mut self) -> anyhow::Result<()> {
         if self.cell.shared {
-            self.second = Some(self.stage.host(&format!("{}-second", self.name), &self.database, Vec::new()).await?);
+            let name = format!("{}-second", self.name);
+            self.second = Some(self.stage.host(&name, &self.database, self.cell.contract, Vec::new()).await?);
         }
         Ok(())
     }
 
     /// Starts the host again, and does not insist that it lives: what it is armed with may be faster.
-    async fn start_again(&mut self, mut variables: Vec<(String, std::ffi::OsString)>) -> anyhow::Result<()> {
+    async fn start_again(&mut self, mut variables: Vec<(String, OsString)>) -> anyhow::Result<()> {
         let armed = !variables.is_empty();
-        variables.extend(self.stage.variables());
+        variables.extend(self.stage.variables(self.cell.contract));
         self.host.set_variables(variables);
         let (fired, point) = (self.fired.clone(), self.cell.point);
         tokio::select! {
@@ -249,7 +267,7 @@ impl<'a> Trial<'a> {
 }
 
 /// What arms a point.
-fn armed(point: Point, action: &str, fired: &std::path::Path) -> Vec<(String, std::ffi::OsString)> {
+fn armed(point: Point, action: &str, fired: &std::path::Path) -> Vec<(String, OsString)> {
     vec![
         ("SEMEL_CRASH".to_owned(), format!("{}:{action}", point.name()).into()),
         ("SEMEL_CRASH_FIRED".to_owned(), fired.into()),

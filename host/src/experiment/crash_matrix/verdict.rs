@@ -5,6 +5,7 @@ use super::super::{Check, Verdict};
 use super::allowed::{Class, allowed, ends};
 use super::measure::{EFFECTS, Seen};
 use super::trial::Outcome;
+use crate::crash::Point;
 use crate::message::Contract;
 
 /// How many effects of a message are outside of what is allowed, of one class.
@@ -36,7 +37,9 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
             .unwrap_or(0)
     };
     let wrong_end = outcomes.iter().filter(|o| o.hit().is_some_and(|hit| !ends(o.cell).contains(&hit.state.as_str())));
-    let bystanders = outcomes.iter().flat_map(|o| o.messages.iter().skip(1));
+    // Whoever recovers dies with what it has begun itself.
+    let alone = outcomes.iter().filter(|outcome| outcome.cell.point != Point::RecoverFound);
+    let bystanders = alone.flat_map(|outcome| outcome.messages.iter().skip(1));
     let count = |things: &mut dyn Iterator<Item = &Seen>| things.count() as u64;
     let never = count(&mut hits(Contract::BeginOnce).filter(|seen| seen.outside() == 0));
     let twice = count(&mut hits(Contract::FinishOnce).filter(|seen| seen.outside() >= 2));
@@ -104,7 +107,6 @@ mod tests {
     use super::super::super::client::{Attempt, Bounds};
     use super::super::cells::{Cell, Harm};
     use super::*;
-    use crate::crash::Point;
 
     fn outcome(contract: Contract, state: &str, effects: u64, outside: u64, most: u64) -> Outcome {
         let seen = Seen {

@@ -25,8 +25,8 @@ use crate::message::Contract;
 /// Waits as long as it is told, and leaves a row.
 pub(super) const WAITS: &str = "work";
 const CONTRACTS: [Contract; 2] = [Contract::FinishOnce, Contract::BeginOnce];
-/// How long a message that is to lose its host runs.
-const RUNS: Duration = Duration::from_millis(1500);
+/// How long a message that is to lose its host would run: longer than any host takes to die.
+const RUNS: Duration = Duration::from_secs(50);
 /// What `misbehave` logs, and what makes a host function panic.
 const LOGGED: &str = "asked to log";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,7 +95,7 @@ async fn install(host: &HostProcess, options: &Options, place: &Place) -> anyhow
         let retry = "backoff = { initial = \"20ms\" }";
         let short =
             format!("[limits]\ntimeout = \"1s\"\nmemory = \"24MiB\"\n[retry]\nmax_attempts = {ATTEMPTS}\n{retry}");
-        let long = format!("[retry]\n{retry}");
+        let long = format!("[limits]\ntimeout = \"60s\"\nlease = \"120s\"\n[retry]\n{retry}");
         for (function, lines) in [(MISBEHAVE, short), (WAITS, long)] {
             let folder: PathBuf =
                 place.function(&name(function, contract), &options.functions.join(function), &lines)?;

@@ -70,7 +70,7 @@ fn table(tried: &[Tried]) -> Table {
             trial.place(),
             tried.published.to_string(),
             trial.essay().to_owned(),
-            format!("{}, {} attempts", tried.state, tried.attempts),
+            format!("{} at attempt {}", tried.state, tried.attempts),
         ]
     };
     Table {

@@ -58,27 +58,33 @@ fn seconds(span: Duration) -> String {
     format!("{:.2}", span.as_secs_f64()).trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn of<'a>(evidence: &'a Evidence, cell: usize) -> impl Iterator<Item = &'a Ended> {
+fn of(evidence: &Evidence, cell: usize) -> impl Iterator<Item = &Ended> {
     evidence.ended.iter().filter(move |ended| ended.cell == cell)
 }
 
 fn attempts(evidence: &Evidence) -> Plot {
-    let cells = |renewed: bool| evidence.cells.iter().enumerate().filter(move |(_, cell)| cell.renewed == renewed);
+    let mut functions: Vec<&Cell> = evidence.cells.iter().collect();
+    functions.dedup_by_key(|cell| cell.function());
     let taken = |renewed: bool| {
-        let taken = |cell: usize| of(evidence, cell).filter(|ended| is_taken_over(ended)).count() as u64;
-        cells(renewed).map(|(cell, _)| taken(cell)).collect()
+        let of = |function: &&Cell| {
+            let is_of = |ended: &&Ended| {
+                let cell = evidence.cells[ended.cell];
+                cell.renewed == renewed && cell.function() == function.function()
+            };
+            evidence.ended.iter().filter(is_of).filter(|ended| is_taken_over(ended)).count() as u64
+        };
+        functions.iter().map(of).collect()
     };
-    let label =
-        |(_, cell): (usize, &Cell)| format!("{}/{}/{}", seconds(cell.lease), seconds(cell.timeout), seconds(cell.run));
+    let label = |cell: &&Cell| format!("lease {} s, timeout {} s", seconds(cell.lease), seconds(cell.timeout));
     Plot {
         title: "Messages that were taken over while they ran".to_owned(),
-        caption: "For each lease / hard timeout / run time, in seconds. No bar means none. A bar stands only where the run has \
-                  the time to reach its commit and the lease has not, and nobody renews it: the fence refuses the commit."
+        caption: "For each lease and hard timeout, over all run times. No bar means none. One stands only where the hard timeout \
+                  is longer than the lease, and nobody renews it: the fence refuses what the first run did."
             .to_owned(),
-        x_label: "lease / hard timeout / run time, s".to_owned(),
+        x_label: "lease and hard timeout".to_owned(),
         y_label: "messages (logarithmic)".to_owned(),
         shape: Shape::Bars {
-            groups: cells(true).map(label).collect(),
+            groups: functions.iter().map(label).collect(),
             series: vec![
                 Bars { name: "leases renewed".to_owned(), values: taken(true) },
                 Bars { name: "not renewed".to_owned(), values: taken(false) },

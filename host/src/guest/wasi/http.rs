@@ -77,6 +77,8 @@ pub(super) struct Calls {
     /// When the run must be over, as of the last call of the guest.
     pub(super) deadline: Instant,
     handed_over: u32,
+    /// Method and address of those that were handed over without a caller.
+    pub(super) refused: Vec<String>,
     at_once: Arc<Semaphore>,
     /// What the run may still hold of answers, in units.
     room: Arc<Semaphore>,
@@ -90,6 +92,7 @@ impl Calls {
             caller: caller.map(Arc::new),
             deadline: Instant::now(),
             handed_over: 0,
+            refused: Vec::new(),
             at_once: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             room: Arc::new(Semaphore::new(ANSWER_UNITS * CALLS_AT_ONCE)),
         }
@@ -117,6 +120,9 @@ impl WasiHttpHooks for Calls {
         let ordinal = self.handed_over;
         self.handed_over = self.handed_over.saturating_add(1);
         let (caller, deadline, room) = (self.caller.clone(), self.deadline, Arc::clone(&self.room));
+        if caller.is_none() && ordinal < MOST_CALLS {
+            self.refused.push(wanted(&request));
+        }
         let turn = Arc::clone(&self.at_once).try_acquire_owned();
         let send = async move {
             let caller = caller.ok_or(Error::HttpRequestDenied)?;
@@ -128,6 +134,13 @@ impl WasiHttpHooks for Calls {
         };
         Box::new(send)
     }
+}
+
+/// Where a request would have gone, without its query.
+fn wanted(request: &http::Request<WasiBody>) -> String {
+    let uri = request.uri();
+    let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
+    format!("{} {scheme}://{authority}{}", request.method(), uri.path())
 }
 
 impl Caller {

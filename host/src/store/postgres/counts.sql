@@ -6,4 +6,4 @@ SELECT function, state, COUNT(*), SUM(attempt)::bigint FROM semel.history GROUP 
 UNION ALL
 SELECT function, 'lost-lease', COUNT(*), 0 FROM semel.attempts WHERE outcome = 'lost-lease' GROUP BY function
 UNION ALL
-SELECT name, 'available', 0, 0 FROM semel.functions WHERE NOT removed
+SELECT name, 'available', 0, 0 FROM semel.functions WHERE NOT removed AND app <> 'semel'

@@ -9,11 +9,12 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::{Error, Postgres, classify, number, unsigned};
 use crate::clock::Timestamp;
-use crate::message::{Answer, Contract, State};
+use crate::message::{Answer, Contract, Message, State};
 use crate::store::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, MessageFilter, MessageRecord, Records};
 
 const MESSAGE_FROM: &str = include_str!("message_from.sql");
 const MESSAGE: &str = include_str!("message.sql");
+const ORIGINAL: &str = include_str!("original.sql");
 const MESSAGES: &str = include_str!("messages.sql");
 const MESSAGES_ENDED: &str = include_str!("messages_ended.sql");
 const DECISIONS: &str = include_str!("decisions.sql");
@@ -26,6 +27,24 @@ impl Records for Postgres {
     async fn message(&self, id: &str) -> Result<Option<MessageRecord>, Error> {
         let row = sqlx::query(of_messages(MESSAGE)).bind(id).fetch_optional(&self.readers).await.map_err(classify)?;
         row.as_ref().map(record).transpose()
+    }
+
+    async fn original(&self, id: &str) -> Result<Option<Message>, Error> {
+        let row = sqlx::query(ORIGINAL).bind(id).fetch_optional(&self.readers).await.map_err(classify)?;
+        row.map(|row| {
+            let headers = serde_json::from_str(row.get("headers"));
+            Ok(Message {
+                id: row.get("id"),
+                function: row.get("function"),
+                topic: row.get("topic"),
+                group: row.get("group_key"),
+                content_type: row.get("content_type"),
+                headers: headers.map_err(|e| Error::Broken(format!("headers of message {id}: {e}")))?,
+                accepted_at: Timestamp(row.get("accepted_at")),
+                body: row.get("body"),
+            })
+        })
+        .transpose()
     }
 
     async fn messages(&self, filter: MessageFilter) -> Result<Vec<MessageRecord>, Error> {

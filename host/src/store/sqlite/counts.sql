@@ -5,4 +5,4 @@ SELECT function, state, COUNT(*), SUM(attempt) FROM semel_history GROUP BY funct
 UNION ALL
 SELECT function, 'lost-lease', COUNT(*), 0 FROM semel_attempts WHERE outcome = 'lost-lease' GROUP BY function
 UNION ALL
-SELECT name, 'available', 0, 0 FROM semel_functions WHERE removed = 0
+SELECT name, 'available', 0, 0 FROM semel_functions WHERE removed = 0 AND app <> 'semel'
