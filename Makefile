@@ -41,6 +41,9 @@ torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, bot
 	$(BIN) experiment timeouts
 	.ci/with-postgres $(BIN) experiment timeouts --database DATABASE_URL --out target/experiments/timeouts-shared
 	$(BIN) experiment publish
+	.ci/with-postgres $(BIN) experiment publish --database DATABASE_URL --out target/experiments/publish-shared
+	$(BIN) experiment email
+	.ci/with-postgres $(BIN) experiment email --database DATABASE_URL --out target/experiments/email-shared
 	ROLLS=100 cargo test --locked -p semel --test it -- rolling
 	SEMEL_HISTORIES=500 cargo test --locked -p semel --test it -- histories
 	LOST_COMMITS=30 BLACK_HOLE=60 DATABASE_KILLS=50 cargo test --locked -p semel --test it -- lost_commits outages

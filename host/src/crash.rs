@@ -56,11 +56,14 @@ points! {
     CallIntended "call.intended" "call in the ledger, not sent"
     CallSent "call.sent" "request sent, no answer yet"
     CallAnswered "call.answered" "answer read, ledger not updated"
+    RenewDue "renew.due" "leases due to be renewed, nothing asked"
     RunReturned "run.returned" "guest returned ok, before acknowledgement"
     Acknowledged "acknowledged" "acknowledged, before COMMIT"
     CommitSent "commit.sent" "COMMIT sent, no answer yet"
     Committed "committed" "committed, nobody told"
     RolledBack "rolled-back" "guest failed, rolled back, failure not recorded"
+    RelayClaimed "relay.claimed" "deferred request claimed, not sent"
+    RelaySent "relay.sent" "deferred request sent, not settled"
     RecoverFound "recover.found" "recovery found a lost claim, before COMMIT"
 }
 

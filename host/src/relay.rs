@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::crash::{self, Point};
 use crate::deferred::{Deferred, FUNCTION, LONGEST, VERSION};
 use crate::guest::wasi::http::Outside;
 use crate::manifest::Backoff;
@@ -29,7 +30,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// Time for one try, where the guest gave none.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Renewed by the worker's heartbeat, as all leases of this host.
-const LEASE: Duration = Duration::from_secs(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are kept, and given to a reply topic.
 const ANSWER_BYTES: usize = 256 << 10;
 
@@ -100,7 +101,9 @@ impl Relay {
         let began = Instant::now();
         let mut watched = self.settler.watch.attempt(&claim, &message, "external".into());
         let started_at = self.settler.store.now().await.ok();
+        crash::point(Point::RelayClaimed);
         let outcome = self.send(&claim, &message).await;
+        crash::point(Point::RelaySent);
         watched.ran(began.elapsed());
         let usage = Usage { started_at, ended_at: started_at.map(|at| at.plus(began.elapsed())), ..Usage::default() };
         let (kind, reason) = (outcome.as_str(), outcome.reason());

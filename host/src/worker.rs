@@ -176,6 +176,7 @@ impl Worker {
         let leases = claims.iter().map(|claim| claim.lease).chain(functions.values().map(|f| f.manifest().lease()));
         let next = leases.min().map_or(PULSE, |lease| lease / 3).min(PULSE);
         if !claims.is_empty() && self.renews {
+            crash::point(Point::RenewDue);
             self.end_lost(&claims, &self.store.heartbeat(claims.clone()).await?);
         }
         let found = self.store.recover(as_of, functions.into_keys().collect()).await?;

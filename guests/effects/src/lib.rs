@@ -1,7 +1,7 @@
 //! One effect of every class, so that each can be counted when it is over: which of them happened once, which twice?
 //!
 //! Nothing here is idempotent, and nothing looks for duplicates: a row more for each run that commits, one added to a
-//! counter, one receipt published, one server called. The call stands between two rows, so that a host can die before
+//! counter, one receipt published, one request deferred, one server called. The call stands between two rows, so that a host can die before
 //! and after it with the transaction open. `semel experiment crash-matrix` kills hosts at every step of this.
 //!
 //! The server is told which message it is for. A real one would look at `Idempotency-Key`, which is the same on every
@@ -10,6 +10,7 @@
 mod server;
 
 use exports::semel::function::handler::Guest;
+use semel::function::deferred_http::{self, Request};
 use semel::function::log::{self, Level};
 use semel::function::outbox::{self, Outgoing};
 use semel::function::transaction::{self, Value};
@@ -65,10 +66,26 @@ fn act(id: &str, url: &str, fail: u32) -> Result<serde_json::Value, HandlerError
         delay: None,
     };
     outbox::publish(&receipt).map_err(|error| retry(error.to_string()))?;
+    defer(url, format!("deferred {id}"))?;
     if delivery::attempt() <= fail {
         return Err(retry("as it was told to".to_owned()));
     }
-    Ok(json!({ "status": status }))
+    // Whose effects these are: of the attempt that says so, in the same commit.
+    Ok(json!({ "status": status, "attempt": delivery::attempt() }))
+}
+
+/// Asks for a request that is sent after the commit.
+fn defer(url: &str, body: String) -> Result<(), HandlerError> {
+    let request = Request {
+        method: "POST".to_owned(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: body.into_bytes(),
+        timeout: None,
+        reply_topic: None,
+    };
+    deferred_http::enqueue(&request).map_err(|error| retry(error.to_string()))?;
+    Ok(())
 }
 
 fn insert(id: &str, step: &str) -> Result<(), HandlerError> {

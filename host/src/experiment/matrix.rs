@@ -17,7 +17,12 @@ pub struct Matrix {
     pub groups: Vec<Columns>,
     /// The rows.
     pub rows: Vec<Row>,
+    /// What its colours mean.
+    pub legend: &'static [Key],
 }
+
+/// A line of a legend: a colour, what may stand in it, and what it means.
+pub type Key = (Mood, &'static str, &'static str);
 
 /// Columns that belong together.
 #[derive(Debug, Serialize)]
@@ -70,17 +75,11 @@ pub enum Mood {
     Bad,
 }
 
-impl Mood {
-    /// What the legend explains.
-    const LEGEND: [(Self, &'static str, &'static str); 6] = [
-        (Self::One, "1", "transactional, exactly once"),
-        (Self::Zero, "0", "transactional, undone"),
-        (Self::Never, "0", "outside, never"),
-        (Self::Once, "1", "outside, once"),
-        (Self::Again, "2", "outside, again"),
-        (Self::Bad, "!", "must not be"),
-    ];
+/// What is counted of things that ought to happen once.
+const COUNTS: [Key; 3] =
+    [(Mood::Never, "0", "not at all"), (Mood::One, "1", "once"), (Mood::Again, "2", "more than once")];
 
+impl Mood {
     fn class(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -96,6 +95,30 @@ impl Mood {
 }
 
 impl Matrix {
+    /// How often something happened, in every way to do it and wherever it was disturbed; nothing where that cannot be.
+    pub(super) fn of_counts(
+        corner: &str,
+        columns: Columns,
+        places: Vec<String>,
+        count: impl Fn(&str, usize) -> Option<u64>,
+    ) -> Self {
+        let square = |count: Option<u64>| {
+            let mood = match count {
+                None => Mood::None,
+                Some(0) => Mood::Never,
+                Some(1) => Mood::One,
+                Some(_) => Mood::Again,
+            };
+            Square { text: count.map(|count| count.to_string()).unwrap_or_default(), mood }
+        };
+        let row = |name: String| {
+            let squares = (0..columns.columns.len()).map(|column| square(count(&name, column))).collect();
+            Row { name, note: String::new(), squares }
+        };
+        let rows = places.into_iter().map(row).collect();
+        Self { corner: corner.to_owned(), groups: vec![columns], rows, legend: &COUNTS }
+    }
+
     /// As an HTML table.
     pub(super) fn html(&self) -> String {
         let mut html = String::from(r#"<table class="matrix"><thead><tr>"#);
@@ -113,8 +136,12 @@ impl Matrix {
         }
         html.push_str("</tr></thead><tbody>");
         for row in &self.rows {
-            let (name, note) = (escaped(&row.name), escaped(&row.note));
-            let _ = write!(html, r#"<tr><th scope="row">{name} <small>{note}</small></th>"#);
+            let name = escaped(&row.name);
+            let note = match escaped(&row.note) {
+                note if note.is_empty() => note,
+                note => format!(" <small>{note}</small>"),
+            };
+            let _ = write!(html, r#"<tr><th scope="row">{name}{note}</th>"#);
             for square in &row.squares {
                 let _ = write!(html, r#"<td class="{}">{}</td>"#, square.mood.class(), escaped(&square.text));
             }
@@ -124,11 +151,11 @@ impl Matrix {
     }
 
     /// What the colours mean, as an HTML list.
-    pub(super) fn legend() -> String {
-        let entry = |(mood, sign, says): &(Mood, &str, &str)| {
+    pub(super) fn legend(&self) -> String {
+        let entry = |(mood, sign, says): &Key| {
             format!(r#"<li><span class="sign {}" aria-hidden="true">{sign}</span>{says}</li>"#, mood.class())
         };
-        let entries: String = Mood::LEGEND.iter().map(entry).collect();
+        let entries: String = self.legend.iter().map(entry).collect();
         format!(r#"<ul class="legend">{entries}</ul>"#)
     }
 }
@@ -142,7 +169,7 @@ mod tests {
         let square = |text: &str, mood| Square { text: text.into(), mood };
         let row = Row { name: "<b>".into(), note: "&".into(), squares: vec![square("2", Mood::Bad)] };
         let groups = vec![Columns { name: "group".into(), columns: vec!["column".into()] }];
-        let html = Matrix { corner: "corner".into(), groups, rows: vec![row] }.html();
+        let html = Matrix { corner: "corner".into(), groups, rows: vec![row], legend: &COUNTS }.html();
         assert!(html.contains(r#"<td class="bad">2</td>"#) && !html.contains("<b>"), "{html}");
     }
 }

@@ -129,7 +129,7 @@ impl Plot {
             Shape::Bars { series, .. } => {
                 entries.extend(series.iter().enumerate().map(|(n, bar)| (format!("bar s{n}"), bar.name.as_str())));
             }
-            Shape::Matrix(_) => return Matrix::legend(),
+            Shape::Matrix(matrix) => return matrix.legend(),
         }
         let mut list = String::from(r#"<ul class="legend">"#);
         for (class, name) in entries {

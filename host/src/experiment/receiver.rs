@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// How long it makes others wait who ask a second time: shorter than the timeout of what calls it.
+/// How long it makes others wait: shorter than the timeout of what calls it.
 const LATE: Duration = Duration::from_millis(1200);
 
 /// How it treats the requests for one message.
@@ -27,6 +27,8 @@ const LATE: Duration = Duration::from_millis(1200);
 pub(super) enum Manner {
     /// Each is answered at once.
     Prompt,
+    /// Each takes its time.
+    Late,
     /// The first is answered at once, later ones take their time.
     LaterLate,
     /// The first is taken, and its connection closed without an answer.
@@ -34,11 +36,12 @@ pub(super) enum Manner {
 }
 
 impl Manner {
-    const ALL: [Self; 3] = [Self::Prompt, Self::LaterLate, Self::FirstUnanswered];
+    const ALL: [Self; 4] = [Self::Prompt, Self::Late, Self::LaterLate, Self::FirstUnanswered];
 
     fn path(self) -> &'static str {
         match self {
             Self::Prompt => "/prompt",
+            Self::Late => "/late",
             Self::LaterLate => "/later-late",
             Self::FirstUnanswered => "/first-unanswered",
         }
@@ -117,10 +120,11 @@ async fn take(request: Request<Incoming>, seen: &Seen) -> Result<Response<Empty<
     };
     match manner {
         Some(Manner::FirstUnanswered) if before == 0 => Err("it was told to hang up".into()),
-        Some(Manner::LaterLate) if before > 0 => {
-            tokio::time::sleep(LATE).await;
+        _ => {
+            if manner == Some(Manner::Late) || manner == Some(Manner::LaterLate) && before > 0 {
+                tokio::time::sleep(LATE).await;
+            }
             Ok(Response::new(Empty::new()))
         }
-        _ => Ok(Response::new(Empty::new())),
     }
 }

@@ -52,7 +52,19 @@ const LAYERS: [(&str, &[&str]); 30] = [
     ),
     (
         "relay",
-        &["deferred", "guest", "manifest", "message", "outside", "running", "settle", "settled", "settlement", "store"],
+        &[
+            "crash",
+            "deferred",
+            "guest",
+            "manifest",
+            "message",
+            "outside",
+            "running",
+            "settle",
+            "settled",
+            "settlement",
+            "store",
+        ],
     ),
     (
         "api",
@@ -85,7 +97,7 @@ const LAYERS: [(&str, &[&str]); 30] = [
         ],
     ),
     ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "watch", "worker"]),
-    ("experiment", &["clock", "crash", "folder", "message", "store"]),
+    ("experiment", &["clock", "crash", "deferred", "folder", "message", "relay", "store"]),
     ("logging", &[]),
     (
         "cli",

@@ -11,6 +11,8 @@ use crate::message::Contract;
 pub(super) enum Class {
     /// Committed with the acknowledgement, or not at all.
     Transactional,
+    /// Asked for in the commit, and sent after it until it is answered.
+    Deferred,
     /// Cannot be taken back.
     Outside,
 }
@@ -19,7 +21,8 @@ pub(super) enum Class {
 pub(super) fn allowed(contract: Contract, class: Class, state: &str) -> RangeInclusive<u64> {
     match (contract, class, state == "completed") {
         (_, Class::Transactional, true) => 1..=1,
-        (_, Class::Transactional, false) => 0..=0,
+        (_, Class::Deferred, true) => 1..=u64::MAX,
+        (_, Class::Transactional | Class::Deferred, false) => 0..=0,
         (Contract::FinishOnce, Class::Outside, true) => 1..=u64::MAX,
         (Contract::FinishOnce, Class::Outside, false) => 0..=u64::MAX,
         (Contract::BeginOnce, Class::Outside, true) => 1..=1,
@@ -30,7 +33,7 @@ pub(super) fn allowed(contract: Contract, class: Class, state: &str) -> RangeInc
 /// How the message that was hit may end.
 pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
     let Cell { point, harm, contract, .. } = cell;
-    if contract == Contract::FinishOnce {
+    if contract == Contract::FinishOnce || cell.is_of_relay() {
         return &["completed"];
     }
     match (point, harm) {
@@ -39,6 +42,8 @@ pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
         // It begins while the database comes back, and cannot go on.
         (Point::ClaimCommitted, Harm::DatabaseKill) => &["completed", "in-doubt", "dead"],
         (point, _) if point <= Point::BeginBeforeCommit => &["completed"],
+        // Usually it runs, but it may be about to begin.
+        (Point::RenewDue, Harm::Kill) => &["completed", "in-doubt"],
         (_, Harm::Unanswered) => &["dead"],
         (Point::Acknowledged, Harm::CutAfter) | (Point::Committed, _) => &["completed"],
         (_, Harm::CutBefore | Harm::DatabaseKill) => &["dead", "in-doubt"],
@@ -52,7 +57,7 @@ pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
 
 #[cfg(test)]
 mod tests {
-    use super::Class::{Outside, Transactional};
+    use super::Class::{Deferred, Outside, Transactional};
     use super::Contract::{BeginOnce, FinishOnce};
     use super::*;
 
@@ -61,10 +66,14 @@ mod tests {
         for (contract, class, state, least, most) in [
             (FinishOnce, Transactional, "completed", 1, 1),
             (FinishOnce, Transactional, "dead", 0, 0),
+            (FinishOnce, Deferred, "completed", 1, u64::MAX),
+            (FinishOnce, Deferred, "available", 0, 0),
             (FinishOnce, Outside, "completed", 1, u64::MAX),
             (FinishOnce, Outside, "available", 0, u64::MAX),
             (BeginOnce, Transactional, "completed", 1, 1),
             (BeginOnce, Transactional, "in-doubt", 0, 0),
+            (BeginOnce, Deferred, "completed", 1, u64::MAX),
+            (BeginOnce, Deferred, "in-doubt", 0, 0),
             (BeginOnce, Outside, "completed", 1, 1),
             (BeginOnce, Outside, "in-doubt", 0, 1),
             (BeginOnce, Outside, "dead", 0, 1),
@@ -82,8 +91,9 @@ mod tests {
         assert_eq!(ends(BeginOnce, Point::BeginBeforeCommit, Harm::CutBefore), ["completed"]);
         assert_eq!(ends(BeginOnce, Point::BeginBeforeCommit, Harm::CutAfter), ["in-doubt"]);
         for point in Point::ALL.iter().filter(|point| (Point::BeginCommitted..=Point::Acknowledged).contains(*point)) {
-            assert_eq!(ends(BeginOnce, *point, Harm::Kill), ["in-doubt"], "{point:?}");
+            assert_eq!(ends(BeginOnce, *point, Harm::Kill).last(), Some(&"in-doubt"), "{point:?}");
         }
         assert_eq!(ends(BeginOnce, Point::Committed, Harm::Kill), ["completed"]);
+        assert_eq!(ends(BeginOnce, Point::RelaySent, Harm::Kill), ["completed"]);
     }
 }

@@ -19,6 +19,11 @@ impl Cell {
     pub(super) fn place(&self) -> impl Ord + use<> {
         (self.shared, self.point, self.harm, self.contract == Contract::BeginOnce)
     }
+
+    /// Whether it is the request that a message deferred which is hit, not the message.
+    pub(super) fn is_of_relay(&self) -> bool {
+        matches!(self.point, Point::RelayClaimed | Point::RelaySent)
+    }
 }
 
 /// What is done to a host that is there.
@@ -64,38 +69,45 @@ impl Harm {
     }
 }
 
-const STOPS: [Point; 7] = [
+const STOPS: [Point; 9] = [
     Point::ClaimCommitted,
     Point::BeginCommitted,
     Point::RunStarted,
     Point::CallSent,
+    Point::RenewDue,
     Point::Acknowledged,
     Point::CommitSent,
+    Point::RelayClaimed,
     Point::RecoverFound,
 ];
-const DATABASE_KILLS: [Point; 6] = [
+const DATABASE_KILLS: [Point; 9] = [
     Point::AcceptInserted,
     Point::ClaimCommitted,
     Point::RunWritten,
     Point::CallIntended,
+    Point::RenewDue,
     Point::RunReturned,
     Point::Acknowledged,
+    Point::RelayClaimed,
+    Point::RelaySent,
 ];
 /// Moments right before a commit, and whose it is.
-const COMMITS: [(Point, proxy::Of); 4] = [
+const COMMITS: [(Point, proxy::Of); 5] = [
     (Point::AcceptInserted, proxy::Of::Enqueue),
     (Point::ClaimBeforeCommit, proxy::Of::Claim),
     (Point::BeginBeforeCommit, proxy::Of::Begin),
     (Point::Acknowledged, proxy::Of::Acknowledgement),
+    (Point::RelaySent, proxy::Of::Acknowledgement),
 ];
 /// Enough to see one of each: what happens 0, 1 and 2 times, what is in doubt, and what the fence is there for.
-const REDUCED: [(Point, Harm); 6] = [
+const REDUCED: [(Point, Harm); 7] = [
     (Point::AcceptCommitted, Harm::Kill),
     (Point::CallIntended, Harm::Kill),
     (Point::CallSent, Harm::Kill),
     (Point::Acknowledged, Harm::Kill),
     (Point::CommitSent, Harm::Kill),
     (Point::Committed, Harm::Kill),
+    (Point::RelaySent, Harm::Kill),
 ];
 /// There a lost claim takes a lease to be found.
 const REDUCED_SHARED: [(Point, Harm); 3] =

@@ -1,6 +1,6 @@
 //! The report on a matrix: the two matrices, the figures, and every cell in a table.
 
-use super::super::matrix::{Columns, Matrix, Mood, Row, Square};
+use super::super::matrix::{Columns, Key, Matrix, Mood, Row, Square};
 use super::super::plot::{Plot, Shape};
 use super::super::{Environment, Figure, Report, Table};
 use super::Options;
@@ -12,6 +12,14 @@ use super::verdict::{excess, is_bounded, judge};
 use crate::crash::Point;
 use crate::message::Contract;
 
+const LEGEND: [Key; 6] = [
+    (Mood::One, "1", "transactional, exactly once"),
+    (Mood::Zero, "0", "transactional, undone"),
+    (Mood::Never, "0", "outside, never"),
+    (Mood::Once, "1", "outside, once"),
+    (Mood::Again, "2", "outside, again"),
+    (Mood::Bad, "!", "must not be"),
+];
 const CONTRACTS: [Contract; 2] = [Contract::FinishOnce, Contract::BeginOnce];
 
 pub(super) fn report(options: &Options, outcomes: &[Outcome], environment: Environment) -> Report {
@@ -32,7 +40,7 @@ pub(super) fn report(options: &Options, outcomes: &[Outcome], environment: Envir
 fn method(options: &Options) -> String {
     format!(
         "One message does one effect of every class: it writes a row, adds to a counter, calls another server, writes a \
-         second row, publishes a message and answers. At each of {} named points of the code{} a host of its own is \
+         second row, publishes a message, defers a request and answers. At each of {} named points of the code{} a host of its own is \
          killed, frozen, or loses its database, once under each contract; it starts again and goes on until nothing is \
          left to do. Then every effect is counted, in the database and at the server that was called. The two messages \
          behind the one that was hit must not notice.",
@@ -64,6 +72,7 @@ fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
         Figure::count("finish-once: called twice", outside(Contract::FinishOnce, 2)),
         Figure::count("begin-once: never called", outside(Contract::BeginOnce, 0)),
         Figure::count("begin-once: called once", outside(Contract::BeginOnce, 1)),
+        Figure::count("deferred requests sent twice", hits().filter(|(_, seen)| seen.deferred() >= 2).count() as u64),
         Figure::count("begin-once: in doubt", hits().filter(|(_, seen)| seen.state == "in-doubt").count() as u64),
     ]
 }
@@ -92,7 +101,8 @@ fn matrix(outcomes: &[Outcome], shared: bool, title: &str) -> Option<Plot> {
         title: title.to_owned(),
         caption: "How often each effect of the message that was hit has happened when all was over. The first five \
                   effects are in the transaction: 1 where the message is completed, 0 where it is not, never 2. The \
-                  outside call is not: it cannot be taken back, and nobody can know whether it happened."
+                  deferred request is asked for there and sent afterwards, again where nobody knows that it was, and always \
+                  with the same key. The outside call cannot be taken back, and nobody can know whether it happened."
             .to_owned(),
         x_label: "effect, under each contract".to_owned(),
         y_label: "what had happened, and what happened then".to_owned(),
@@ -100,6 +110,7 @@ fn matrix(outcomes: &[Outcome], shared: bool, title: &str) -> Option<Plot> {
             corner: "The host had come so far; then …".to_owned(),
             groups: CONTRACTS.map(columns).into(),
             rows: rows.into_iter().map(row).collect(),
+            legend: &LEGEND,
         }),
     })
 }
@@ -113,11 +124,11 @@ fn squares(outcome: Option<&Outcome>) -> Vec<Square> {
         let good = allowed(outcome.cell.contract, class, &hit.state).contains(&count);
         match (good, class, count) {
             (false, ..) => Mood::Bad,
-            (_, Class::Transactional, 0) => Mood::Zero,
+            (_, Class::Transactional | Class::Deferred, 0) => Mood::Zero,
             (_, Class::Transactional, _) => Mood::One,
             (_, Class::Outside, 0) => Mood::Never,
-            (_, Class::Outside, 1) => Mood::Once,
-            (_, Class::Outside, _) => Mood::Again,
+            (_, Class::Deferred | Class::Outside, 1) => Mood::Once,
+            (_, Class::Deferred | Class::Outside, _) => Mood::Again,
         }
     };
     let effects = EFFECTS.iter().zip(hit.counts);
@@ -132,7 +143,7 @@ fn table(outcomes: &[Outcome]) -> Table {
         let ground = if shared { "server" } else { "file" };
         let mut row =
             vec![point.name().to_owned(), harm.says().to_owned(), contract.as_str().to_owned(), ground.to_owned()];
-        row.extend(outcome.hit().map_or_else(|| vec![String::new(); 6], columns_of));
+        row.extend(outcome.hit().map_or_else(|| vec![String::new(); 7], columns_of));
         row.push(format!("{:.1}", outcome.took.as_secs_f64()));
         row.push(outcome.trouble.clone().unwrap_or_default());
         row
@@ -148,6 +159,7 @@ fn table(outcomes: &[Outcome]) -> Table {
             "ended",
             "attempts",
             "effects",
+            "deferred",
             "called",
             "ledger: happened",
             "seconds",
@@ -159,8 +171,16 @@ fn table(outcomes: &[Outcome]) -> Table {
 
 fn columns_of(hit: &Seen) -> Vec<String> {
     let attempts: Vec<&str> = hit.attempts.iter().map(|attempt| attempt.outcome.as_str()).collect();
-    let effects: Vec<String> = hit.counts[..EFFECTS.len() - 1].iter().map(u64::to_string).collect();
+    let effects: Vec<String> = hit.counts_of(Class::Transactional).map(|count| count.to_string()).collect();
     let bounds =
         format!("{} to {}{}", hit.bounds.least, hit.bounds.most, if is_bounded(hit) { "" } else { " (wrong)" });
-    vec![hit.id.clone(), hit.state.clone(), attempts.join(", "), effects.join(" "), hit.outside().to_string(), bounds]
+    vec![
+        hit.id.clone(),
+        hit.state.clone(),
+        attempts.join(", "),
+        effects.join(" "),
+        hit.deferred().to_string(),
+        hit.outside().to_string(),
+        bounds,
+    ]
 }

@@ -11,12 +11,13 @@ use super::FUNCTION;
 use super::allowed::Class;
 
 /// The effects, one of every class there is, in the order of the columns.
-pub(super) const EFFECTS: [(&str, Class); 6] = [
+pub(super) const EFFECTS: [(&str, Class); 7] = [
     ("row", Class::Transactional),
     ("state", Class::Transactional),
     ("row after", Class::Transactional),
     ("published", Class::Transactional),
     ("answer", Class::Transactional),
+    ("deferred", Class::Deferred),
     ("outside call", Class::Outside),
 ];
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,9 +28,11 @@ pub(super) struct Seen {
     pub(super) id: String,
     pub(super) state: String,
     /// How often each of [`EFFECTS`] has happened.
-    pub(super) counts: [u64; 6],
+    pub(super) counts: [u64; EFFECTS.len()],
     pub(super) attempts: Vec<Attempt>,
-    /// Every request for it had the same key, and had one.
+    /// The attempt that has written the answer, as the answer itself says.
+    pub(super) answered_by: Option<u32>,
+    /// Every try of a request had the same key, and had one.
     pub(super) one_key: bool,
     /// How often the ledger says that its calls happened.
     pub(super) bounds: Bounds,
@@ -44,14 +47,24 @@ impl Seen {
         let last = self.attempts.iter().map(|attempt| attempt.attempt).max();
         let done: Vec<_> = self.attempts.iter().filter(completed).map(|attempt| Some(attempt.attempt)).collect();
         match self.state.as_str() {
-            "completed" => done != [last],
+            "completed" => done != [last] || self.answered_by != last,
             _ => !done.is_empty(),
         }
     }
 
-    /// What happened outside, as the receiver saw it.
+    /// How often the effects of a class have happened.
+    pub(super) fn counts_of(&self, class: Class) -> impl Iterator<Item = u64> {
+        EFFECTS.iter().zip(self.counts).filter(move |((_, of), _)| *of == class).map(|(_, count)| count)
+    }
+
+    /// How often the call was made, as the receiver saw it.
     pub(super) fn outside(&self) -> u64 {
-        self.counts[EFFECTS.len() - 1]
+        self.counts_of(Class::Outside).sum()
+    }
+
+    /// How often the deferred request was sent, as the receiver saw it.
+    pub(super) fn deferred(&self) -> u64 {
+        self.counts_of(Class::Deferred).sum()
     }
 }
 
@@ -61,14 +74,19 @@ pub(super) async fn look(client: &Client, receiver: &Receiver, id: String) -> an
     let trace = client.trace(&id).await?;
     let found = client.call(FUNCTION, &json!({ "count": id }), PATIENCE).await?;
     let count = |name: &str| found.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {found}"));
-    let keys = receiver.keys(&id);
-    let one_key = keys.iter().all(|key| !key.is_empty() && *key == keys[0]);
+    let [keys, deferred] = [receiver.keys(&id), receiver.keys(&format!("deferred {id}"))];
+    let is_one = |keys: &[String]| keys.iter().all(|key| !key.is_empty() && *key == keys[0]);
+    let one_key = is_one(&keys) && is_one(&deferred);
+    let answer = message.response.as_ref().and_then(|response| response["body"].as_str());
+    let answer = answer.and_then(|body| serde_json::from_str::<Value>(body).ok());
+    let answered_by = answer.and_then(|answer| u32::try_from(answer["attempt"].as_u64()?).ok());
     let answers = u64::from(message.response.is_some());
-    let counts = [count("before")?, count("state")?, count("after")?, count("receipts")?, answers, keys.len() as u64];
+    let [calls, deferred] = [keys, deferred].map(|keys| keys.len() as u64);
+    let counts = [count("before")?, count("state")?, count("after")?, count("receipts")?, answers, deferred, calls];
     let bounds = trace.calls.iter().fold(Bounds::default(), |sum, call| Bounds {
         least: sum.least + call.bounds.least,
         most: sum.most + call.bounds.most,
     });
     let intended = trace.calls.iter().filter(|call| call.state == "intended").count() as u64;
-    Ok(Seen { id, state: message.state, counts, attempts: trace.attempts, one_key, bounds, intended })
+    Ok(Seen { id, state: message.state, counts, attempts: trace.attempts, answered_by, one_key, bounds, intended })
 }

@@ -13,6 +13,7 @@ use super::super::place::Place;
 use super::super::receiver::Receiver;
 use super::super::server::Server;
 use super::{FUNCTION, Options, RECEIPTS};
+use crate::deferred;
 use crate::message::Contract;
 
 /// What the functions' leases are: a trial takes a few of them.
@@ -175,7 +176,7 @@ impl Stage {
     }
 
     async fn is_quiet(&self, client: &Client) -> bool {
-        for function in [FUNCTION, RECEIPTS] {
+        for function in [FUNCTION, RECEIPTS, deferred::FUNCTION] {
             if !client.counts(function).await.is_ok_and(|counts| counts.open() == 0) {
                 return false;
             }

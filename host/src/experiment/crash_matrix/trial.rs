@@ -22,9 +22,10 @@ use super::measure::{self, Seen};
 use super::stage::{LEASE, Stage};
 use crate::crash::Point;
 use crate::message::Contract;
+use crate::relay;
 use crate::store;
 
-/// One is hit; the others wait behind it and must not notice.
+/// One is hit; the others wait behind it and must not notice. Nobody waits behind a message that is done.
 const MESSAGES: usize = 3;
 /// A fault that has not fired by then does not fire.
 const FIRES_WITHIN: Duration = Duration::from_secs(60);
@@ -102,9 +103,13 @@ fn orders(stage: &Stage, cell: Cell) -> Vec<serde_json::Value> {
     let (first, others) = match cell.harm {
         Harm::Overtaken => (order(Manner::LaterLate, 0), order(Manner::LaterLate, 0)),
         Harm::Unanswered => (order(Manner::FirstUnanswered, 0), order(Manner::Prompt, 0)),
+        // What else the message led to has ended by then.
+        _ if cell.is_of_relay() => (order(Manner::Late, 0), order(Manner::Late, 0)),
+        // It runs until leases are renewed.
+        _ if cell.point == Point::RenewDue => (order(Manner::Late, 0), order(Manner::Prompt, 0)),
         _ => (order(Manner::Prompt, u32::from(cell.point == Point::RolledBack)), order(Manner::Prompt, 0)),
     };
-    let mut orders = vec![others; MESSAGES];
+    let mut orders = vec![others; if cell.is_of_relay() { 1 } else { MESSAGES }];
     orders[0] = first;
     orders
 }
@@ -166,7 +171,8 @@ impl<'a> Trial<'a> {
             Harm::Stop => {
                 self.frozen(point).await?;
                 self.start_second().await?;
-                sleep(LEASE * 2).await;
+                let lease = if self.cell.is_of_relay() { relay::LEASE } else { LEASE };
+                sleep(lease * 2).await;
                 self.host.signal(Signal::CONT)?;
             }
             Harm::DatabaseKill => {

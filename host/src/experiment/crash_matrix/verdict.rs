@@ -3,15 +3,14 @@
 
 use super::super::{Check, Verdict};
 use super::allowed::{Class, allowed, ends};
-use super::measure::{EFFECTS, Seen};
+use super::measure::Seen;
 use super::trial::Outcome;
 use crate::crash::Point;
 use crate::message::Contract;
 
 /// How many effects of a message are outside of what is allowed, of one class.
 pub(super) fn excess(contract: Contract, class: Class, seen: &Seen) -> u64 {
-    let of_class = EFFECTS.iter().zip(seen.counts).filter(|((_, found), _)| *found == class);
-    of_class.filter(|(_, count)| !allowed(contract, class, &seen.state).contains(count)).count() as u64
+    seen.counts_of(class).filter(|count| !allowed(contract, class, &seen.state).contains(count)).count() as u64
 }
 
 /// Whether the ledger has an end for every call, and bounds that hold what the server has seen.
@@ -27,15 +26,6 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
     let hits = |contract: Contract| {
         outcomes.iter().filter(move |outcome| outcome.cell.contract == contract).filter_map(Outcome::hit)
     };
-    let transactional = |seen: &Seen| {
-        EFFECTS
-            .iter()
-            .zip(seen.counts)
-            .filter(|((_, class), _)| *class == Class::Transactional)
-            .map(|(_, count)| count)
-            .max()
-            .unwrap_or(0)
-    };
     let wrong_end = outcomes.iter().filter(|o| o.hit().is_some_and(|hit| !ends(o.cell).contains(&hit.state.as_str())));
     // Whoever recovers dies with what it has begun itself.
     let alone = outcomes.iter().filter(|outcome| outcome.cell.point != Point::RecoverFound);
@@ -43,6 +33,7 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
     let count = |things: &mut dyn Iterator<Item = &Seen>| things.count() as u64;
     let never = count(&mut hits(Contract::BeginOnce).filter(|seen| seen.outside() == 0));
     let twice = count(&mut hits(Contract::FinishOnce).filter(|seen| seen.outside() >= 2));
+    let again = outcomes.iter().filter_map(Outcome::hit).filter(|seen| seen.deferred() >= 2).count() as u64;
     let shows = |claim: &str, found: u64| Check::new(claim, found > 0, "at least 1 cell", format!("{found} cells"));
     let checks = vec![
         Check::new(
@@ -55,12 +46,17 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
         Check::equal(
             "transactional effects that happened twice",
             0,
-            sum(&|_, seen| u64::from(transactional(seen) > 1)),
+            sum(&|_, seen| u64::from(seen.counts_of(Class::Transactional).any(|count| count > 1))),
         ),
         Check::equal(
             "transactional effects outside of what is allowed",
             0,
             sum(&|contract, seen| excess(contract, Class::Transactional, seen)),
+        ),
+        Check::equal(
+            "deferred requests outside of what is allowed",
+            0,
+            sum(&|contract, seen| excess(contract, Class::Deferred, seen)),
         ),
         Check::equal(
             "outside effects outside of what is allowed",
@@ -82,6 +78,7 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
         ),
         shows("begin-once: an outside call that never happened", never),
         shows("finish-once: an outside call that happened twice", twice),
+        shows("a deferred request that was sent twice", again),
     ];
     let shown = format!(
         "{} faults, and every transactional effect of a completed message happened exactly once. The outside call did not: under \
@@ -112,7 +109,8 @@ mod tests {
         let seen = Seen {
             id: "m".into(),
             state: state.into(),
-            counts: [effects, effects, effects, effects, effects, outside],
+            counts: [effects, effects, effects, effects, effects, 2 * effects, outside],
+            answered_by: (state == "completed").then_some(1),
             attempts: vec![Attempt { attempt: 1, outcome: state.into(), ..Attempt::default() }],
             one_key: true,
             bounds: Bounds { least: 0, most },
@@ -158,6 +156,9 @@ mod tests {
         let mut older = outcome(Contract::FinishOnce, "completed", 1, 2, 2);
         older.messages[0].attempts.push(Attempt { attempt: 2, outcome: "lost-lease".into(), ..Attempt::default() });
         assert_eq!(missed(older), ["messages completed by a claim that was taken over"]);
+        let mut another = outcome(Contract::FinishOnce, "completed", 1, 2, 2);
+        another.messages[0].answered_by = Some(2);
+        assert_eq!(missed(another), ["messages completed by a claim that was taken over"]);
         let mut unfired = outcome(Contract::FinishOnce, "completed", 1, 1, 1);
         (unfired.fired, unfired.trouble) = (false, Some("it did not fire".into()));
         assert_eq!(missed(unfired), ["every cell was tried to its end", "faults that fired"]);

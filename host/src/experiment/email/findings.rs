@@ -1,6 +1,7 @@
 //! The report on a run: how many mails were sent, by way and place, beside what the essay says.
 
-use super::super::plot::{Bars, Plot, Shape};
+use super::super::matrix::{Columns, Matrix};
+use super::super::plot::{Plot, Shape};
 use super::super::{Environment, Figure, Report, Table};
 use super::Tried;
 use super::trials::Way;
@@ -37,27 +38,27 @@ fn figures(tried: &[Tried]) -> Vec<Figure> {
 }
 
 fn plot(tried: &[Tried]) -> Plot {
-    let with = |none: bool| {
-        let wrong = |way: &Way| {
-            let of = tried.iter().filter(|tried| tried.trial.way == *way);
-            of.filter(|tried| if none { tried.mails == 0 } else { tried.mails > 1 }).count() as u64
-        };
-        Way::ALL.iter().map(wrong).collect()
+    let mut places: Vec<String> = Vec::new();
+    for tried in tried {
+        if !places.contains(&tried.trial.place()) {
+            places.push(tried.trial.place()); // The first way has all steps that there are.
+        }
+    }
+    let mails = |place: &str, way: usize| {
+        let found = tried.iter().find(|tried| tried.trial.way == Way::ALL[way] && tried.trial.place() == place);
+        found.map(|tried| tried.mails)
     };
+    let columns =
+        Columns { name: "mails sent".to_owned(), columns: Way::ALL.iter().map(|way| way.name().to_owned()).collect() };
     Plot {
-        title: "Places where it is not one mail".to_owned(),
-        caption: "Trials by how many mails were sent. No bar means none. What closes the gap is a key that is the same on every \
-                  try, and a provider that looks at it."
-            .to_owned(),
+        title: "How many mails, wherever it crashes".to_owned(),
+        caption:
+            "What closes the gap is a request that is a part of the commit, a key that is the same on every try, and a \
+                  provider that looks at it. Empty: that way has no such step."
+                .to_owned(),
         x_label: "way to send".to_owned(),
-        y_label: "trials (logarithmic)".to_owned(),
-        shape: Shape::Bars {
-            groups: Way::ALL.iter().map(|way| way.name().to_owned()).collect(),
-            series: vec![
-                Bars { name: "no mail".to_owned(), values: with(true) },
-                Bars { name: "two mails or more".to_owned(), values: with(false) },
-            ],
-        },
+        y_label: "crash".to_owned(),
+        shape: Shape::Matrix(Matrix::of_counts("Where it crashed", columns, places, mails)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The report on a run: how often the message was published, by variant and place, beside what the essay says.
 
-use super::super::plot::{Bars, Plot, Shape};
+use super::super::matrix::{Columns, Matrix};
+use super::super::plot::{Plot, Shape};
 use super::super::{Environment, Figure, Report, Table};
 use super::trials::Variant;
 use super::verdict::judge;
@@ -37,26 +38,31 @@ fn figures(tried: &[Tried]) -> Vec<Figure> {
 }
 
 fn plot(tried: &[Tried]) -> Plot {
-    let with = |least: bool| {
-        let wrong = |variant: &Variant| {
-            let of = tried.iter().filter(|tried| tried.trial.variant == *variant);
-            of.filter(|tried| if least { tried.published == 0 } else { tried.published > 1 }).count() as u64
-        };
-        Variant::ALL.iter().map(wrong).collect()
+    let mut places: Vec<String> = Vec::new();
+    // The way with the most steps first: they are in order there.
+    for variant in [Variant::Recorded].into_iter().chain(Variant::ALL) {
+        for tried in tried.iter().filter(|tried| tried.trial.variant == variant) {
+            if !places.contains(&tried.trial.place()) {
+                places.push(tried.trial.place());
+            }
+        }
+    }
+    let published = |place: &str, variant: usize| {
+        let is_it = |tried: &&Tried| tried.trial.variant == Variant::ALL[variant] && tried.trial.place() == place;
+        tried.iter().find(is_it).map(|tried| tried.published)
+    };
+    let columns = Columns {
+        name: "times published".to_owned(),
+        columns: Variant::ALL.iter().map(|variant| variant.name().to_owned()).collect(),
     };
     Plot {
-        title: "Places where the message is not published once".to_owned(),
-        caption: "Trials by how often the message was published. No bar means none. The outbox has no such place."
+        title: "How often the message is published, wherever it crashes".to_owned(),
+        caption: "Each of the essay's ways has a place where it is published twice or not at all. The outbox has none. Empty: \
+                  that way has no such step."
             .to_owned(),
         x_label: "way to write and publish".to_owned(),
-        y_label: "trials (logarithmic)".to_owned(),
-        shape: Shape::Bars {
-            groups: Variant::ALL.iter().map(|variant| variant.name().to_owned()).collect(),
-            series: vec![
-                Bars { name: "published 0 times".to_owned(), values: with(true) },
-                Bars { name: "published twice or more".to_owned(), values: with(false) },
-            ],
-        },
+        y_label: "crash".to_owned(),
+        shape: Shape::Matrix(Matrix::of_counts("Where it crashed", columns, places, published)),
     }
 }
 

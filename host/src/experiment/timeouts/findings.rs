@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::plot::{Bars, Plot, Shape};
+use super::super::matrix::{Columns, Key, Matrix, Mood, Row, Square};
+use super::super::plot::{Plot, Shape};
 use super::super::report::grouped;
 use super::super::{Environment, Figure, Report, Table};
 use super::grid::Cell;
@@ -62,35 +63,66 @@ fn of(evidence: &Evidence, cell: usize) -> impl Iterator<Item = &Ended> {
     evidence.ended.iter().filter(move |ended| ended.cell == cell)
 }
 
+const LEGEND: [Key; 4] = [
+    (Mood::One, "1", "one attempt was enough"),
+    (Mood::Zero, "2", "the hard timeout ended the first"),
+    (Mood::Again, "2", "taken over while it ran: the first was in vain"),
+    (Mood::Bad, "!", "an effect that is not there once"),
+];
+
 fn attempts(evidence: &Evidence) -> Plot {
     let mut functions: Vec<&Cell> = evidence.cells.iter().collect();
     functions.dedup_by_key(|cell| cell.function());
-    let taken = |renewed: bool| {
-        let of = |function: &&Cell| {
-            let is_of = |ended: &&Ended| {
-                let cell = evidence.cells[ended.cell];
-                cell.renewed == renewed && cell.function() == function.function()
-            };
-            evidence.ended.iter().filter(is_of).filter(|ended| is_taken_over(ended)).count() as u64
-        };
-        functions.iter().map(of).collect()
+    let mut runs: Vec<Duration> = evidence.cells.iter().map(|cell| cell.run).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    let square = |function: &Cell, renewed: bool, run: Duration| {
+        let is_it = |cell: &Cell| cell.function() == function.function() && cell.renewed == renewed && cell.run == run;
+        let number = evidence.cells.iter().position(is_it);
+        number.map_or_else(|| Square { text: String::new(), mood: Mood::None }, |number| square(evidence, number))
     };
-    let label = |cell: &&Cell| format!("lease {} s, timeout {} s", seconds(cell.lease), seconds(cell.timeout));
+    let row = |function: &&Cell| Row {
+        name: format!("lease {} s", seconds(function.lease)),
+        note: format!("hard timeout {} s", seconds(function.timeout)),
+        squares: [true, false]
+            .into_iter()
+            .flat_map(|renewed| runs.iter().map(move |run| square(function, renewed, *run)))
+            .collect(),
+    };
+    let columns = |name: &str| Columns {
+        name: name.to_owned(),
+        columns: runs.iter().map(|run| format!("runs {} s", seconds(*run))).collect(),
+    };
     Plot {
-        title: "Messages that were taken over while they ran".to_owned(),
-        caption: "For each lease and hard timeout, over all run times. No bar means none. One stands only where the hard timeout \
-                  is longer than the lease, and nobody renews it: the fence refuses what the first run did."
+        title: "Attempts of a message".to_owned(),
+        caption: "A message is taken over while it runs only where the hard timeout is longer than the lease, and nobody renews \
+                  it: the fence refuses what the first run did. Every effect is there once, in every combination."
             .to_owned(),
-        x_label: "lease and hard timeout".to_owned(),
-        y_label: "messages (logarithmic)".to_owned(),
-        shape: Shape::Bars {
-            groups: functions.iter().map(label).collect(),
-            series: vec![
-                Bars { name: "leases renewed".to_owned(), values: taken(true) },
-                Bars { name: "not renewed".to_owned(), values: taken(false) },
-            ],
-        },
+        x_label: "run time of the first attempt".to_owned(),
+        y_label: "lease and hard timeout".to_owned(),
+        shape: Shape::Matrix(Matrix {
+            corner: "The function has …".to_owned(),
+            groups: vec![columns("leases renewed"), columns("leases not renewed")],
+            rows: functions.iter().map(row).collect(),
+            legend: &LEGEND,
+        }),
     }
+}
+
+/// The most attempts of a message of a cell, and how they ended.
+fn square(evidence: &Evidence, cell: usize) -> Square {
+    let any = |wanted: &dyn Fn(&Ended) -> bool| of(evidence, cell).any(wanted);
+    let most = of(evidence, cell).map(|ended| ended.outcomes.len()).max().unwrap_or(0);
+    let mood = if any(&|ended| ended.effects != 1) {
+        Mood::Bad
+    } else if any(&is_taken_over) {
+        Mood::Again
+    } else if any(&|ended| ended.outcomes.iter().any(|word| word == "timed-out")) {
+        Mood::Zero
+    } else {
+        Mood::One
+    };
+    Square { text: most.to_string(), mood }
 }
 
 fn table(evidence: &Evidence) -> Table {
