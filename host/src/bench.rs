@@ -11,11 +11,14 @@ use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 
+use crate::calls::LedgerClient;
 use crate::clock::Timestamp;
 use crate::engine::catalog::{Catalog, Function};
 use crate::engine::{Engine, Resources, Run};
 use crate::folder;
 use crate::message::{Answer, Claim, Contract, Event, Message, Outcome, Token, Usage};
+use crate::outside::{self, Client};
+use crate::settlement::Settler;
 use crate::store::{
     self, Bounds, Column, Commit, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Store, Target,
     Value,
@@ -90,7 +93,15 @@ async fn sandbox(engine: &Engine, counter: &Function) -> anyhow::Result<Duration
     for _ in 0..RUNS {
         let began = Instant::now();
         let (settings, stop) = (&counter.settings, Arc::default());
-        let run = Run { settings, handler, message: &message, claim: &claim, stop, session: Box::new(Nothing) };
+        let run = Run {
+            settings,
+            handler,
+            message: &message,
+            claim: &claim,
+            stop,
+            session: Box::new(Nothing),
+            outside: None,
+        };
         let ran = engine.invoke(run, Timestamp(0)).await;
         times.push(began.elapsed());
         ensure!(matches!(ran.outcome, Outcome::Completed(_)), "the counter failed: {}", ran.outcome.reason());
@@ -116,9 +127,10 @@ async fn drain(
         store.enqueue(event, Target::Function("counter".into()), None).await?;
     }
     let (stop, stopping) = watch::channel(false);
-    let watch = Watch::new(None)?;
+    let settler = Settler { store: Arc::clone(&store), watch: Watch::new(None)? };
+    let outside = LedgerClient { client: Client::new(outside::Limits::default()), ledger: Arc::clone(&store) as _ };
     let worker =
-        Worker::new(Arc::clone(&store), engine, catalog, Arc::default(), Arc::default(), watch, Arc::default());
+        Worker::new(settler, engine, catalog, Arc::new(outside), Arc::default(), Arc::default(), Arc::default());
     let began = Instant::now();
     let worker = tokio::spawn(worker.run(stopping));
     loop {

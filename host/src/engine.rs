@@ -13,17 +13,16 @@ use tokio::task::{JoinHandle, block_in_place};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
+use crate::calls::LedgerClient;
 use crate::crash::{self, Point};
 use crate::guest::bindings::MessageHandlerPre;
 use crate::guest::bindings::semel::function::types;
 use crate::guest::log::cut;
 use crate::guest::transaction::{TimedOut, Verdict};
-use crate::guest::wasi::http::Outside;
 use crate::guest::{self, Settings, State, Times};
 use crate::message::{Answer, Claim, Message, Outcome, Usage};
-use crate::outside::Client;
 use crate::running::Stop;
-use crate::store::{Ledger, Session};
+use crate::store::Session;
 
 pub mod catalog;
 pub mod compiler;
@@ -53,7 +52,6 @@ pub struct Engine {
     cache: Option<Cache>,
     budget: Budget,
     threads: Threads,
-    outside: Option<Arc<Outside>>,
 }
 
 /// What an engine may use of the machine.
@@ -79,6 +77,8 @@ pub(crate) struct Run<'a> {
     pub(crate) claim: &'a Claim,
     pub(crate) stop: Arc<Stop>,
     pub(crate) session: Box<dyn Session>,
+    /// Who calls the servers that it is granted; without, every call is refused.
+    pub(crate) outside: Option<&'a Arc<LedgerClient>>,
 }
 
 /// How it ended.
@@ -102,7 +102,7 @@ impl Engine {
         tick(&wasm)?;
         let threads = Threads::start()?;
         let (compiler, budget) = (Compiler::new(resources.compile), Budget::new(resources.memory)?);
-        Ok(Self { wasm, linker, compiler, cache: None, budget, threads, outside: None })
+        Ok(Self { wasm, linker, compiler, cache: None, budget, threads })
     }
 
     /// Keeps artifacts in a folder from now on, so that a later start need not compile again.
@@ -112,16 +112,6 @@ impl Engine {
     pub fn keep_artifacts(&mut self, folder: &Path, secret: &[u8; 32]) -> anyhow::Result<()> {
         self.cache = Some(Cache::open(folder, secret, &self.wasm)?);
         Ok(())
-    }
-
-    /// Lets functions call the servers that they are granted, with a ledger of their calls. Without it every call is refused.
-    pub fn allow_calls(&mut self, client: Client, ledger: Arc<dyn Ledger>) {
-        self.outside = Some(Arc::new(Outside { client, ledger }));
-    }
-
-    /// Who calls for functions, if anybody does.
-    pub(crate) fn outside(&self) -> Option<Arc<Outside>> {
-        self.outside.clone()
     }
 
     /// Makes a component ready to run, and checks it against the world: unknown imports and missing exports show here.
@@ -179,7 +169,7 @@ impl Engine {
 
     /// Runs one message in a fresh instance.
     pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
-        let Run { settings, handler, message, claim, .. } = run;
+        let Run { settings, handler, message, claim, outside, .. } = run;
         let stop = Arc::clone(&run.stop);
         let asked = Instant::now();
         let share = self.budget.enter(message.body.len()).await;
@@ -187,7 +177,7 @@ impl Engine {
         let started_at = started_at.plus(started - asked);
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
         let limiter = Limiter::new(settings.manifest.limits.memory.0, share);
-        let state = State::new(run, times, limiter, self.outside.as_ref());
+        let state = State::new(run, times, limiter);
         let mut store = Store::new(&self.wasm, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
@@ -209,8 +199,8 @@ impl Engine {
         };
         let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
         let mut state = store.into_data();
-        if state.wasi.end() {
-            self.give_up_calls(message, claim).await;
+        if let (true, Some(outside)) = (state.wasi.end(), outside) {
+            outside.give_up(&message.id, claim.fence, "the run ended before the call did").await;
         }
         let outcome = match (outcome(returned, &state), stop.asked()) {
             // It was interrupted while it waited, or in a statement, which ends the transaction with some databases.
@@ -231,17 +221,6 @@ impl Engine {
         };
         let calls = state.wasi.refused();
         Ran { outcome, usage, calls, session: state.transaction.into_session() }
-    }
-}
-
-impl Engine {
-    /// A run is over: of calls that it did not wait for nobody knows what became.
-    async fn give_up_calls(&self, message: &Message, claim: &Claim) {
-        let Some(outside) = &self.outside else { return };
-        let given_up = outside.ledger.abandon(&message.id, claim.fence, "the run ended before the call did").await;
-        if let Err(error) = given_up {
-            tracing::warn!(%error, message = message.id, "outside calls stay intended in the ledger");
-        }
     }
 }
 

@@ -15,6 +15,7 @@ mod place;
 mod reader;
 mod receiver;
 mod server;
+pub mod services;
 mod witness;
 mod stage;
 pub mod counter;

@@ -27,7 +27,7 @@ mod value;
 pub(crate) mod wasi;
 
 use bindings::semel::function as wit;
-use wasi::http::{Caller, Outside};
+use wasi::http::Caller;
 
 /// What one deployed version is allowed and called; shared by its instances.
 pub(crate) struct Settings {
@@ -60,8 +60,8 @@ pub(crate) struct State {
 
 impl State {
     /// For one attempt at one message, which must end at its deadline (moved by the time spent waiting for the database).
-    pub(crate) fn new(run: Run<'_>, times: Times, limiter: Limiter, outside: Option<&Arc<Outside>>) -> Self {
-        let Run { settings, message, claim, .. } = run;
+    pub(crate) fn new(run: Run<'_>, times: Times, limiter: Limiter) -> Self {
+        let Run { settings, message, claim, outside, .. } = run;
         let log = log::Log::new(times);
         let outside = outside.filter(|_| !settings.calls.is_empty());
         let caller = outside.map(|outside| Caller {
@@ -72,6 +72,7 @@ impl State {
             function: message.function.clone(),
             fence: claim.fence,
             attempt: claim.attempt,
+            stop: Arc::clone(&run.stop),
         });
         let wasi = wasi::Wasi::new(&run, times, &log, caller);
         Self {

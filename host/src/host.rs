@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::watch::{Receiver, channel};
 
 use crate::api::{self, Api};
+use crate::calls::LedgerClient;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::catalog::Catalog;
@@ -44,7 +45,6 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         Some(folder) => engine.keep_artifacts(folder, &store.secret())?,
         None => tracing::warn!("there is no folder for compiled components (cache): each start compiles them"),
     }
-    engine.allow_calls(Client::new(outside::Limits::default()), Arc::clone(&store) as Arc<dyn Ledger>);
     let engine = Arc::new(engine);
     let catalog = Arc::new(Catalog::open(Arc::clone(&engine), Arc::clone(&store)).await?);
     if let Some(folder) = &config.functions {
@@ -62,18 +62,19 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     let worker = workers.then(|| {
         let (settled, running, sendable) = (Arc::clone(&settled), Arc::clone(&running), Arc::<Notify>::default());
         let settler = Settler { store: Arc::clone(&store), watch: Arc::clone(&watch) };
-        let outside = engine.outside();
+        let ledger = Arc::clone(&store) as Arc<dyn Ledger>;
+        let outside = Arc::new(LedgerClient { client: Client::new(outside::Limits::default()), ledger });
         let worker = Worker::new(
-            Arc::clone(&store),
+            settler.clone(),
             engine,
             Arc::clone(&catalog),
+            Arc::clone(&outside),
             Arc::clone(&settled),
             Arc::clone(&running),
-            Arc::clone(&watch),
             Arc::clone(&sendable),
         );
         let host = worker.host.clone();
-        let relay = outside.map(|outside| Arc::new(Relay { settler, outside, running, settled, sendable, host }));
+        let relay = Arc::new(Relay { settler, outside, running, settled, sendable, host });
         tokio::spawn(work(worker, relay, stopping.clone()))
     });
     let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
@@ -105,13 +106,8 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
 }
 
 /// Runs messages and sends what was deferred, side by side.
-async fn work(worker: Arc<Worker>, relay: Option<Arc<Relay>>, stopping: Receiver<bool>) {
-    let send = async {
-        if let Some(relay) = relay {
-            relay.run(stopping.clone()).await;
-        }
-    };
-    tokio::join!(worker.run(stopping.clone()), send);
+async fn work(worker: Arc<Worker>, relay: Arc<Relay>, stopping: Receiver<bool>) {
+    tokio::join!(worker.run(stopping.clone()), relay.run(stopping));
 }
 
 fn limits(config: &Config) -> (api::Limits, doors::Limits) {

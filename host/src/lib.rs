@@ -17,6 +17,7 @@ pub mod message;
 pub mod clock;
 pub mod flow;
 pub mod outside;
+mod calls;
 pub mod deferred;
 pub mod manifest;
 

@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::calls::LedgerClient;
 use crate::crash::{self, Point};
 use crate::deferred::{Deferred, FUNCTION, LONGEST, VERSION};
-use crate::guest::wasi::http::Outside;
 use crate::manifest::Backoff;
 use crate::message::{Answer, Claim, Claimed, Contract, Event, Header, Message, Outcome, Usage, published_event_id};
 use crate::outside::{Called, Grants, NotSent, Request, Target};
@@ -21,7 +21,7 @@ use crate::running::Running;
 use crate::settle::{Policy, Settlement, settle};
 use crate::settled::Settled;
 use crate::settlement::Settler;
-use crate::store::{ClaimRequest, Intent, Lane, Published};
+use crate::store::{self, ClaimRequest, Intent, Lane, Published};
 
 /// Requests on their way at once.
 const SLOTS: usize = 32;
@@ -43,7 +43,7 @@ pub(crate) const POLICY: Policy = Policy {
 
 pub(crate) struct Relay {
     pub(crate) settler: Settler,
-    pub(crate) outside: Arc<Outside>,
+    pub(crate) outside: Arc<LedgerClient>,
     pub(crate) running: Arc<Running>,
     pub(crate) settled: Arc<Settled>,
     /// Said when there may be something to send.
@@ -154,6 +154,7 @@ impl Relay {
         let until = Instant::now() + deferred.timeout.unwrap_or(TIMEOUT).min(LONGEST);
         match self.outside.record(intent, self.outside.client.call(request, &grants, until)).await {
             Ok(called) => outcome(called),
+            Err(store::Error::Fenced) => Outcome::ClaimLost,
             Err(error) => Outcome::HostFailed(format!("the ledger of outside calls is not available: {error}")),
         }
     }

@@ -27,6 +27,11 @@ impl Stop {
         self.0.get()
     }
 
+    /// The claim no longer holds. True if the run was asked to end before.
+    pub(crate) fn claim_lost(&self) -> bool {
+        self.0.set(Outcome::ClaimLost).is_err()
+    }
+
     /// Returns when it is asked to.
     pub(crate) async fn until_asked(&self) {
         self.0.wait().await;
@@ -63,7 +68,7 @@ impl Running {
     pub(crate) fn lose(&self, claim: &Claim) -> bool {
         let claims = self.claims();
         let run = claims.get(&(claim.seq, claim.fence));
-        run.is_some_and(|(_, stop)| stop.0.set(Outcome::ClaimLost).is_err())
+        run.is_some_and(|(_, stop)| stop.claim_lost())
     }
 
     /// All claims that are held now.

@@ -15,6 +15,7 @@ use crate::watch::Watch;
 /// Between two questions about an unknown commit.
 const PAUSE: Duration = Duration::from_millis(200);
 
+#[derive(Clone)]
 pub(crate) struct Settler {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watch: Arc<Watch>,

@@ -184,6 +184,9 @@ pub trait Queue: Send + Sync {
     /// A transaction for messages of one function version; nothing is opened yet.
     fn session(&self) -> Box<dyn Session>;
 
+    /// The same for a claim that nobody holds, behind the same walls: its commit rolls back.
+    fn rehearsal(&self) -> Box<dyn Session>;
+
     /// Returns when there may be something to claim, or after `longest`.
     async fn wait(&self, longest: Duration);
 }

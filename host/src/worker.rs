@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::calls::LedgerClient;
 use crate::crash::{self, Point};
 use crate::engine::catalog::{Catalog, Function};
 use crate::engine::{Engine, Ran, Run};
@@ -34,6 +35,8 @@ pub(crate) struct Worker {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) catalog: Arc<Catalog>,
+    /// Who calls other servers for functions.
+    outside: Arc<LedgerClient>,
     pub(crate) settled: Arc<Settled>,
     pub(crate) watch: Arc<Watch>,
     /// A fresh random id: nothing is owned by a host's name.
@@ -49,19 +52,32 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        store: Arc<dyn Store>,
+        settler: Settler,
         engine: Arc<Engine>,
         catalog: Arc<Catalog>,
+        outside: Arc<LedgerClient>,
         settled: Arc<Settled>,
         running: Arc<Running>,
-        watch: Arc<Watch>,
         sendable: Arc<Notify>,
     ) -> Arc<Self> {
         let host = hex::encode(rand::random::<[u8; 8]>());
-        let settler = Settler { store: Arc::clone(&store), watch: Arc::clone(&watch) };
+        let (store, watch) = (Arc::clone(&settler.store), Arc::clone(&settler.watch));
         let renews = std::env::var_os("SEMEL_EXPERIMENT_NO_HEARTBEAT").is_none_or(|value| value != "1");
         let suspects = AtomicBool::new(true);
-        Arc::new(Self { store, engine, catalog, settled, watch, host, running, settler, sendable, suspects, renews })
+        Arc::new(Self {
+            store,
+            engine,
+            catalog,
+            outside,
+            settled,
+            watch,
+            host,
+            running,
+            settler,
+            sendable,
+            suspects,
+            renews,
+        })
     }
 
     /// Works until `stop` says so, then lets what runs end.
@@ -220,7 +236,13 @@ impl Worker {
         let (outcome, usage, session) = match run.await {
             Ok(Ok(Ran { outcome, usage, session, .. })) => (outcome, usage, Some(session)),
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
-            Err(_) => (Outcome::HostFailed("a defect of the host; its log says where".into()), Usage::default(), None),
+            Err(_) => {
+                if !function.settings.calls.is_empty() {
+                    self.outside.give_up(&id, claim.fence, "a defect of the host ended the run").await;
+                }
+                let why = "a defect of the host; its log says where";
+                (Outcome::HostFailed(why.into()), Usage::default(), None)
+            }
         };
         watched.ran(began.elapsed());
         let (fuel, mut end, reason) = (usage.fuel, outcome.as_str(), outcome.reason());
@@ -271,7 +293,8 @@ impl Worker {
         let started_at = self.store.now().await.map_err(|e| e.to_string())?;
         let mut session = self.store.session();
         session.enter(&claim);
-        let run = Run { settings: &function.settings, handler, message: &message, claim: &claim, stop, session };
+        let (settings, outside) = (&function.settings, Some(&self.outside));
+        let run = Run { settings, handler, message: &message, claim: &claim, stop, session, outside };
         Ok(self.engine.invoke(run, started_at).await)
     }
 }

@@ -8,7 +8,7 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 GRANT USAGE ON SCHEMA semel_api TO {login}, {owner};
 GRANT EXECUTE ON FUNCTION
     semel_api.enter, semel_api.ack, semel_api.state_get, semel_api.state_set, semel_api.state_delete, semel_api.state_add,
-    semel_api.state_scan, semel_api.subscribers, semel_api.publish TO {login};
+    semel_api.state_scan, semel_api.subscribers, semel_api.publish, semel_api.rehearse TO {login};
 GRANT EXECUTE ON FUNCTION semel_api.migrated TO {owner};
 
 INSERT INTO semel.apps (app, login, owner) VALUES ({app_text}, {login_text}, {owner_text})

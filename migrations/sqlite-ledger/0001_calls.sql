@@ -20,4 +20,4 @@ CREATE TABLE semel_calls (
 ) STRICT;
 
 CREATE INDEX semel_calls_message ON semel_calls (message, ordinal);
-CREATE INDEX semel_calls_intended ON semel_calls (id) WHERE state = 'intended';
+CREATE INDEX semel_calls_state ON semel_calls (state);

@@ -14,6 +14,8 @@ use crate::store::{AttemptRecord, MessageFilter, MessageRecord, by_call};
 
 /// Entries of one page.
 pub(super) const MOST: u32 = 1000;
+/// Calls of each attempt that a trace shows; the listing of the ledger has all, page by page.
+const CALLS: u32 = 200;
 
 /// The query of a listing.
 #[derive(Debug, Deserialize)]
@@ -47,7 +49,10 @@ pub(super) async fn show(State(api): State<Api>, Part(id): Part) -> Result<Json<
 pub(super) async fn trace(State(api): State<Api>, Part(id): Part) -> Result<Json<Value>, Problem> {
     let record = find(&api, &id).await?;
     let attempts = api.store.attempts(&id).await?;
-    let calls = api.store.calls(&id).await?;
+    let mut calls = api.store.calls(&id, CALLS + 1).await?;
+    let found = calls.len();
+    calls.retain(|record| record.intent.ordinal < CALLS);
+    let more_calls = calls.len() < found;
     let calls = by_call(&calls);
     let class = record.label.as_deref().and_then(Class::parse);
     let decisions = api.store.decisions(&id).await?;
@@ -62,6 +67,7 @@ pub(super) async fn trace(State(api): State<Api>, Part(id): Part) -> Result<Json
         "message": message,
         "attempts": attempts.iter().map(attempt).collect::<Vec<_>>(),
         "calls": calls.iter().map(ledger::call).collect::<Vec<_>>(),
+        "more_calls": more_calls,
         "decisions": decisions,
         "guarantees": rows,
     })))

@@ -114,7 +114,7 @@ pub(super) async fn redrive(
 ) -> Result<Json<MessageDocument>, Problem> {
     let Again { yes } = read(body)?;
     if !yes && messages::find(&api, &id).await?.state.can_be_redriven() {
-        ledger::refuse_again(&id, &api.store.calls(&id).await?)?;
+        ledger::refuse_again(&id, &api.store.calls(&id, u32::MAX).await?)?;
     }
     let decided = api.store.redrive(&id).await?;
     done(&api, &id, decided, "only one that is dead, in-doubt or cancelled can be redriven").await

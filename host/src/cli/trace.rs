@@ -63,6 +63,9 @@ impl Trace {
         if document["calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
             out!("\noutside calls, over all attempts");
             ledger::print(&document["calls"], &[]);
+            if document["more_calls"] == true {
+                out!("and more: semel ledger --message {}", cell(&message["id"]));
+            }
         }
         for decision in document["decisions"].as_array().into_iter().flatten() {
             out!(

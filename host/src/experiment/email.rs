@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use self::trials::{Trial, Way};
 use super::place::check_built;
-use super::publish::services::Services;
 use super::publish::trials::Place;
+use super::services::Services;
 use super::stage::Stage;
 use super::{Environment, Notify, Report};
 use crate::message::Contract;

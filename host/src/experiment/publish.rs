@@ -14,14 +14,13 @@ use anyhow::Context as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use self::services::Services;
 use self::trials::{Place, Trial, Variant};
 use super::place::check_built;
 use super::reader::{self, READER};
+use super::services::Services;
 use super::stage::Stage;
 use super::{Environment, Notify, Report};
 
-pub mod services;
 pub mod trials;
 mod verdict;
 mod findings;

@@ -18,7 +18,7 @@ pub trait Ledger: Send + Sync {
     /// Records that a call is about to be made. Durable when it returns, and committed on its own.
     ///
     /// # Errors
-    /// Then the call must not be made.
+    /// Then the call must not be made. [`Error::Fenced`] if the claim under which it would be made no longer holds.
     async fn intend(&self, call: Intent) -> Result<CallId, Error>;
 
     /// Records what became of it. A call that was given up as unknown may still end; one that has ended does so once.
@@ -27,8 +27,8 @@ pub trait Ledger: Send + Sync {
     /// The claim on a message is over: what it left intended is unknown. Says how many.
     async fn abandon(&self, message: &str, fence: i64, why: &str) -> Result<u64, Error>;
 
-    /// The calls of one message over all its attempts, oldest first.
-    async fn calls(&self, message: &str) -> Result<Vec<CallRecord>, Error>;
+    /// The first calls of one message: those with an ordinal below `ordinals`, over all its attempts, oldest first.
+    async fn calls(&self, message: &str, ordinals: u32) -> Result<Vec<CallRecord>, Error>;
 
     /// A page of calls, newest first, for [`by_call`]: those whose newest row that fits is on the page, each with all its
     /// rows.
@@ -89,7 +89,7 @@ pub enum CallEnd {
     Unknown(String),
 }
 
-/// Bytes of a URL, or of a reason, that are kept.
+/// Bytes of a text (URL, method, key, reason) that are kept.
 const KEPT_BYTES: usize = 2 << 10;
 
 /// The longest beginning that is kept and ends between characters.

@@ -32,6 +32,7 @@ mod migrate_app;
 mod queue;
 mod records;
 mod recover;
+mod rehearsal;
 mod roles;
 mod running;
 mod schema;

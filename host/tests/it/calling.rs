@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::harness::{Function, On, Semel, on_every_store, until};
+use crate::harness::{Function, On, Semel, Start, on_every_store, until};
 use crate::outside::{Server, Then};
 use crate::wasi;
 
@@ -13,6 +15,7 @@ on_every_store!(
     a_call_is_in_the_ledger_and_has_one_key_on_every_attempt,
     without_a_grant_nobody_is_called,
     a_call_that_outlives_its_run_is_unknown,
+    a_defect_of_the_host_leaves_no_call_intended,
     a_request_that_breaks_off_was_never_sent,
     people_see_calls_and_how_often_they_happened,
     what_may_have_happened_is_redriven_only_with_a_yes,
@@ -38,6 +41,7 @@ const IMPORTS: &str = r#"
     (import "wasi:http/types@0.2.4" "[method]incoming-response.status" (func $status (param i32) (result i32)))
     (import "wasi:http/outgoing-handler@0.2.4" "handle" (func $handle (param i32 i32 i32 i32)))
     (import "semel:function/state@0.1.0" "add" (func $add (param i32 i32 i64 i32)))
+    (import "semel:function/log@0.1.0" "write" (func $log (param i32 i32 i32 i32 i32)))
 "#;
 
 /// `$post` hands a request over and leaves its future; `$call` waits for the answer and shows the status, or else the
@@ -76,7 +80,7 @@ pub(crate) fn function(name: &str, authority: &str, granted: &str, body: &str) -
 }
 
 /// Calls a server on this machine, by a name that is granted.
-fn local(name: &str, port: u16, body: &str) -> Function {
+pub(crate) fn local(name: &str, port: u16, body: &str) -> Function {
     function(name, &format!("localhost:{port}"), &format!("\"http://localhost:{port}\""), body)
 }
 
@@ -197,6 +201,24 @@ async fn a_call_that_outlives_its_run_is_unknown(on: On) {
     assert_eq!(last.0, "unknown", "after recovery");
 }
 
+/// The host goes on, so no recovery of a dead one comes to it.
+async fn a_defect_of_the_host_leaves_no_call_intended(on: On) {
+    let variables = &[("SEMEL_PANIC", "half a line")][..];
+    let mut semel = Semel::start_as(Start { on, variables, ..Start::default() }, &[]).await;
+    semel.expect_panics();
+    let server = Server::start(Then::Hold(b"")).await;
+    let body = "(drop (call $post)) (call $block (call $after (i64.const 200000000)))
+        (call $log (i32.const 2) (i32.const 1024) (i32.const 11) (i32.const 0) (i32.const 0)) (i32.const 0)";
+    let defect = patient(local("defect", server.port(), body)); // The call itself does not end before the run.
+    semel.deploy(defect.with("max_attempts = 2", "max_attempts = 1")).await;
+    let id = semel.send("defect", "").await;
+    assert_eq!(semel.until_settled(&id).await["last_error"]["kind"], "host-failed");
+    let last = ledger(&semel).await.pop().expect("a call");
+    assert_eq!((last.0.as_str(), server.connections()), ("unknown", 1));
+    let call = &semel.trace(&id).await["calls"][0]["attempts"][0];
+    assert!(call["detail"].to_string().contains("defect"), "{call}");
+}
+
 /// A request whose body the guest does not end is not sent.
 async fn a_request_that_breaks_off_was_never_sent(on: On) {
     let (semel, server) = (Semel::start_on(on, &[]).await, Server::start(OK).await);
@@ -246,6 +268,28 @@ async fn people_see_calls_and_how_often_they_happened(on: On) {
     let facts = serde_json::from_str::<Value>(&doctor.stdout).expect("facts")["facts"].take();
     let fact = facts.as_array().expect("facts").iter().find(|fact| fact["name"] == "function mailer");
     assert_eq!(fact.is_some_and(|fact| fact["value"].to_string().contains("write lock")), on == On::Sqlite);
+}
+
+/// A trace is one document: of very many calls it shows the first, and where the others are.
+#[tokio::test]
+async fn a_trace_of_very_many_calls_has_an_end() {
+    let (semel, server) = (Semel::start(&[]).await, Server::start(OK).await);
+    semel.deploy(local("mailer", server.port(), "(call $call) (i32.const 0)")).await;
+    let id = semel.call("mailer", "").await.id();
+    assert_eq!(semel.trace(&id).await["more_calls"], false);
+    let file = SqliteConnectOptions::new().filename(semel.folder().join("test.db.ledger"));
+    let mut file = file.connect().await.expect("the ledger");
+    let more = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 299)
+        INSERT INTO semel_calls (message, function, fence, attempt, ordinal, method, url, key, state, intended_at)
+        SELECT message, function, fence, attempt, i, method, url, key, state, intended_at FROM semel_calls, n";
+    sqlx::raw_sql(more).execute(&mut file).await.expect("many more");
+    let trace = semel.trace(&id).await;
+    let calls = trace["calls"].as_array().expect("calls");
+    assert_eq!((calls.len(), &calls[199]["ordinal"], &trace["more_calls"]), (200, &json!(199), &json!(true)));
+    let told = semel.cli(&["trace", &id]).await;
+    assert!(told.ok().contains(&format!("semel ledger --message {id}")), "{}", told.stdout);
+    let all = semel.cli(&["ledger", "--message", &id, "--limit", "1000", "--json"]).await.json();
+    assert_eq!(all["calls"].as_array().expect("calls").len(), 300);
 }
 
 async fn what_may_have_happened_is_redriven_only_with_a_yes(on: On) {
@@ -307,7 +351,7 @@ async fn many_are_redriven_but_for_those_that_called(on: On) {
 pub(crate) const TO_BODY: &str = "(global.set $authority (local.get 13)) (global.set $length (local.get 14))";
 
 /// What waits for an answer that never comes, for longer than this test does.
-fn patient(function: Function) -> Function {
+pub(crate) fn patient(function: Function) -> Function {
     function.with("timeout = \"500ms\"", "timeout = \"100s\"\nlease = \"102s\"")
 }
 

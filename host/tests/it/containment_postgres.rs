@@ -135,6 +135,7 @@ const VECTORS: &[Vectors] = &[
             "SELECT semel_api.ack(1, 1, '\\x00', false, '', '', '', 0, 0, 0, 0, 0, 0, '[]', 0)",
             "SELECT semel_api.enter(1, 1, '\\x00000000000000000000000000000000')",
             "SELECT semel_api.state_set('\\x00', 'a', 'b')",
+            "SELECT semel_api.rehearse('\\x00')",
         ],
     ),
     ("migrations", open_to_one_login(Failed), &["SELECT semel_api.migrated('\\x00')"]),
@@ -557,6 +558,45 @@ async fn without_the_gate_the_guard_and_the_canary_hold() {
         .expect("a look");
         assert_eq!(rows, 0, "{attack:?}");
         assert!(queued > 0, "{attack:?}: it is acknowledged");
+    }
+}
+
+/// A rehearsal (`semel check`) is no way around the guard: a session of the app's login that has entered one cannot commit,
+/// whatever it says, and enters none that was not announced for its app.
+#[tokio::test]
+async fn what_is_rehearsed_is_never_committed() {
+    let bench = crate::store::Bench::new(On::Postgres).await;
+    let name = name_of(bench.url());
+    let mut superuser = Cluster::shared().superuser(&name).await;
+    let login = format!("semel.{name}.app");
+    let prepare = format!(
+        "ALTER ROLE \"{login}\" PASSWORD 'known';
+         INSERT INTO semel.versions (function, version, app, digest, manifest, contract, label, created_at)
+            SELECT 'g', version, 'other', digest, manifest, contract, label, 0 FROM semel.versions WHERE function = 'f';
+         INSERT INTO semel.rehearsals (token_hash, function, version, since)
+            SELECT sha256(function::bytea), function, version, semel.now() FROM semel.versions WHERE function IN ('f', 'g')"
+    );
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut superuser).await.expect("two rehearsals");
+    let url = format!("postgres://{login}:known@127.0.0.1:{}/{name}", Cluster::shared().port());
+    let code = |error: sqlx::Error| error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
+    let ack = "SELECT semel_api.ack(-1, 0, 'f', false, NULL, '[]', NULL, 0, 0, 0, 0, 0, 0, '[]', 0)";
+    for (token, last, refusal) in [
+        ("f", "COMMIT", "SM003"),
+        ("f", "COMMIT AND CHAIN", "SM003"),
+        ("f", "SET CONSTRAINTS ALL IMMEDIATE", "SM003"),
+        ("f", ack, "SM002"),
+        ("g", "COMMIT", "SM004"),
+        ("h", "COMMIT", "SM004"),
+    ] {
+        let mut guest = PgConnection::connect(&url).await.expect("the app's session");
+        let enter = format!("BEGIN; SELECT semel_api.rehearse('{token}'); INSERT INTO app.scratch VALUES (1)");
+        let ended = match sqlx::raw_sql(AssertSqlSafe(enter)).execute(&mut guest).await {
+            Ok(_) => guest.execute(last).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(ended.err().map(code).as_deref(), Some(refusal), "{token}: {last}");
+        drop(guest);
+        assert_eq!(bench.rows().await, 0, "{token}: {last}");
     }
 }
 

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use semel::outside::{BodyFailed, Called, Client, Grants, Limits, Lost, NotSent, Request, Resolver, Target, Trust};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// A server that reads one request per connection, keeps it, and then behaves.
 pub(crate) struct Server {
@@ -29,6 +30,8 @@ pub(crate) enum Then {
     Endless(&'static [u8], &'static [u8]),
     /// Says this and holds the connection.
     Hold(&'static [u8]),
+    /// Says this when it is told to.
+    Wait(&'static Notify, &'static [u8]),
     Reset,
 }
 
@@ -83,6 +86,10 @@ async fn serve(mut stream: TcpStream, then: Then, requests: Arc<Mutex<Vec<String
             let _ = stream.write_all(text).await;
             tokio::time::sleep(Duration::from_secs(60)).await;
             Ok(())
+        }
+        Then::Wait(until, text) => {
+            until.notified().await;
+            stream.write_all(text).await
         }
         Then::Reset => stream.set_zero_linger(),
     };

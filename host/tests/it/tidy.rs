@@ -17,7 +17,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 30] = [
+const LAYERS: [(&str, &[&str]); 31] = [
     ("crash", &[]),
     ("clock", &[]),
     ("message", &["clock"]),
@@ -29,14 +29,16 @@ const LAYERS: [(&str, &[&str]); 30] = [
     ("running", &["message"]),
     ("settled", &[]),
     ("store", &["clock", "crash", "flow", "message"]),
-    ("guest", &["clock", "crash", "deferred", "message", "manifest", "outside", "running", "store", "engine"]),
-    ("engine", &["clock", "crash", "message", "manifest", "outside", "running", "store", "guest"]),
+    ("calls", &["crash", "outside", "store"]),
+    ("guest", &["calls", "clock", "crash", "deferred", "message", "manifest", "outside", "running", "store", "engine"]),
+    ("engine", &["calls", "clock", "crash", "message", "manifest", "outside", "running", "store", "guest"]),
     ("check", &["clock", "message", "running", "store", "engine", "guest"]),
     ("watch", &["message", "store"]),
     ("settlement", &["crash", "message", "settle", "store", "watch"]),
     (
         "worker",
         &[
+            "calls",
             "clock",
             "crash",
             "message",
@@ -53,9 +55,9 @@ const LAYERS: [(&str, &[&str]); 30] = [
     (
         "relay",
         &[
+            "calls",
             "crash",
             "deferred",
-            "guest",
             "manifest",
             "message",
             "outside",
@@ -80,6 +82,7 @@ const LAYERS: [(&str, &[&str]); 30] = [
     (
         "host",
         &[
+            "calls",
             "api",
             "config",
             "doors",
@@ -96,7 +99,23 @@ const LAYERS: [(&str, &[&str]); 30] = [
             "worker",
         ],
     ),
-    ("bench", &["clock", "engine", "folder", "manifest", "message", "settled", "store", "watch", "worker"]),
+    (
+        "bench",
+        &[
+            "calls",
+            "clock",
+            "engine",
+            "folder",
+            "manifest",
+            "message",
+            "outside",
+            "settled",
+            "settlement",
+            "store",
+            "watch",
+            "worker",
+        ],
+    ),
     ("experiment", &["clock", "crash", "deferred", "folder", "message", "relay", "store"]),
     ("logging", &[]),
     (

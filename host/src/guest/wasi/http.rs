@@ -15,60 +15,29 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::crash::{self, Point};
+use crate::calls::LedgerClient;
 use crate::engine::limits::{CALLED_BYTES, CALLS_AT_ONCE, CHUNK_BYTES, MOST_CALLS, REQUEST_BYTES};
 use crate::message::call_key;
-use crate::outside::{BodyFailed, Called, Client, Grants, Lost, NotSent, Request, Target};
-use crate::store::{self, CallEnd, Intent, Ledger};
+use crate::outside::{BodyFailed, Called, Grants, Lost, NotSent, Request, Target};
+use crate::running::Stop;
+use crate::store::{self, Intent};
 
 /// What room for answers is counted in, in bytes.
 const UNIT: usize = 1 << 10;
 /// Units of one answer.
 const ANSWER_UNITS: usize = CALLED_BYTES / UNIT;
 
-/// What it takes to call other servers: who calls, and who writes it down.
-pub(crate) struct Outside {
-    pub(crate) client: Client,
-    pub(crate) ledger: Arc<dyn Ledger>,
-}
-
-impl Outside {
-    /// Makes a call that is in the ledger before it begins, and its end after it.
-    ///
-    /// # Errors
-    /// If the ledger is not available: then the call was not made.
-    pub(crate) async fn record(
-        &self,
-        intent: Intent,
-        call: impl Future<Output = Called>,
-    ) -> Result<Called, store::Error> {
-        let intended = self.ledger.intend(intent).await?;
-        crash::point(Point::CallIntended);
-        let called = call.await;
-        if matches!(called, Called::Answered(_)) {
-            crash::point(Point::CallAnswered);
-        }
-        let end = match &called {
-            Called::Answered(answer) => CallEnd::Done(answer.status.as_u16()),
-            Called::NotSent(why) => CallEnd::Failed(why.to_string()),
-            Called::Unknown(why) => CallEnd::Unknown(why.to_string()),
-        };
-        if let Err(error) = self.ledger.finish(intended, end).await {
-            tracing::warn!(%error, "the end of an outside call is not in the ledger, where it stays unknown");
-        }
-        Ok(called)
-    }
-}
-
 /// What a run calls with.
 pub(crate) struct Caller {
-    pub(crate) outside: Arc<Outside>,
+    pub(crate) outside: Arc<LedgerClient>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) secret: [u8; 32],
     pub(crate) message: String,
     pub(crate) function: String,
     pub(crate) fence: i64,
     pub(crate) attempt: u32,
+    /// Of the run, which ends when a call finds that its claim no longer holds.
+    pub(crate) stop: Arc<Stop>,
 }
 
 /// The calls of one run. Without a caller every one is refused.
@@ -97,9 +66,7 @@ impl Calls {
             room: Arc::new(Semaphore::new(ANSWER_UNITS * CALLS_AT_ONCE)),
         }
     }
-}
 
-impl Calls {
     /// Whether there were any that may be in the ledger.
     pub(super) fn any(&self) -> bool {
         self.caller.is_some() && self.handed_over > 0
@@ -153,7 +120,9 @@ impl Caller {
         room: &Arc<Semaphore>,
     ) -> Result<http::Response<WasiBody>, Error> {
         let (head, body) = request.into_parts();
-        let own_key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
+        // As it will be sent: the guest's own goes before.
+        let own_key =
+            head.headers.get("idempotency-key").map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let key = own_key.unwrap_or_else(|| call_key(&self.secret, &self.message, ordinal));
         let uri = &head.uri;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -169,10 +138,6 @@ impl Caller {
             method: head.method.to_string(),
             url: target.as_ref().map_or_else(|why| format!("({why})"), Target::shown),
             key: key.clone(),
-        };
-        let unavailable = |error| {
-            tracing::warn!(%error, "an outside call cannot be written to the ledger");
-            Error::InternalError(Some("the ledger of outside calls is not available".into()))
         };
         let room = room_for_one(room);
         let call = async {
@@ -193,8 +158,19 @@ impl Caller {
             };
             self.outside.client.call(request, &self.grants, deadline).await
         };
-        let called = self.outside.record(intent, call).await.map_err(unavailable)?;
+        let called = self.outside.record(intent, call).await.map_err(|error| self.not_recorded(&error))?;
         answer(called, room)
+    }
+
+    fn not_recorded(&self, error: &store::Error) -> Error {
+        let why = if *error == store::Error::Fenced {
+            self.stop.claim_lost();
+            "the claim on the message no longer holds"
+        } else {
+            tracing::warn!(%error, "an outside call cannot be written to the ledger");
+            "the ledger of outside calls is not available"
+        };
+        Error::InternalError(Some(why.into()))
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,11 +13,12 @@ use super::acknowledge::{self, Left};
 use super::connection::Engine;
 use super::guests::{App, Guests};
 use super::running::Backend;
-use super::{Error, classify, guest_sql, running};
+use super::{Error, classify, guest_sql, rehearsal, running};
 use crate::message::Claim;
 use crate::store::{Bounds, Commit, Rows, SqlError, Value};
 
 pub(super) const ENTER: &str = include_str!("enter.sql");
+const REHEARSE: &str = include_str!("rehearse.sql");
 
 /// How long after a signal the next, stronger one comes.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -66,11 +68,27 @@ impl Guest {
 
     /// Binds the transaction to a claim. None if the claim no longer holds.
     pub(super) async fn enter(&mut self, claim: &Claim) -> Result<Option<Backend>, SqlError> {
-        let (seq, fence, token, process) = (claim.seq, claim.fence, claim.token.0, self.process);
+        let enter = sqlx::query(ENTER).bind(claim.seq).bind(claim.fence).bind(claim.token.0.to_vec());
+        self.bind_to(enter).await
+    }
+
+    /// Binds the transaction to a claim that nobody holds: the server refuses to commit it.
+    pub(super) async fn rehearse(&mut self, claim: &Claim) -> Result<Option<Backend>, SqlError> {
+        let announced = rehearsal::announce(&self.engine, claim).await;
+        announced.map_err(|error| SqlError::Doomed(error.to_string()))?;
+        let entered = self.bind_to(sqlx::query(REHEARSE).bind(claim.token.0.to_vec())).await;
+        rehearsal::withdraw(&self.engine, claim).await;
+        entered
+    }
+
+    async fn bind_to(
+        &mut self,
+        enter: Query<'static, sqlx::Postgres, PgArguments>,
+    ) -> Result<Option<Backend>, SqlError> {
+        let process = self.process;
         self.cursors.clear();
         let enter = self.watched(Instant::now() + SHORT, move |sql| {
             Box::pin(async move {
-                let enter = sqlx::query(ENTER).bind(seq).bind(fence).bind(token.to_vec());
                 match enter.fetch_one(sql).await {
                     Ok(row) => Ok(Some(row.get(0))),
                     Err(error) if acknowledge::is_fenced(&error) => Ok(None),

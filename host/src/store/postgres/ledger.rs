@@ -28,13 +28,13 @@ impl Ledger for Postgres {
                     .bind(call.fence)
                     .bind(number(call.attempt))
                     .bind(number(call.ordinal))
-                    .bind(call.method)
+                    .bind(cut(&call.method))
                     .bind(cut(&call.url))
-                    .bind(call.key);
-                intend.fetch_one(session).await.map_err(classify)
+                    .bind(cut(&call.key));
+                intend.fetch_optional(session).await.map_err(classify)
             })
         });
-        intend.await.map(CallId)
+        intend.await?.map(CallId).ok_or(Error::Fenced)
     }
 
     async fn finish(&self, call: CallId, end: CallEnd) -> Result<(), Error> {
@@ -62,13 +62,16 @@ impl Ledger for Postgres {
         Ok(abandon.await?.rows_affected())
     }
 
-    async fn calls(&self, message: &str) -> Result<Vec<CallRecord>, Error> {
-        let rows = sqlx::query(CALLS).bind(message).fetch_all(&self.readers).await.map_err(classify)?;
+    async fn calls(&self, message: &str, ordinals: u32) -> Result<Vec<CallRecord>, Error> {
+        let rows =
+            sqlx::query(CALLS).bind(message).bind(number(ordinals)).fetch_all(&self.readers).await.map_err(classify)?;
         rows.iter().map(record).collect()
     }
 
     async fn ledger(&self, filter: CallFilter) -> Result<Vec<CallRecord>, Error> {
+        // Planned for these values each time: which index serves depends on what is NULL.
         let page = sqlx::query(PAGE)
+            .persistent(false)
             .bind(filter.function)
             .bind(filter.state.map(CallState::as_str))
             .bind(filter.message)

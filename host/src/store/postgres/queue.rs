@@ -128,12 +128,11 @@ impl Queue for Postgres {
     }
 
     fn session(&self) -> Box<dyn Session> {
-        Box::new(PostgresSession::new(
-            self.engine.clone(),
-            Arc::clone(&self.guests),
-            Arc::clone(&self.running),
-            self.wake.hint(),
-        ))
+        Box::new(PostgresSession::new(self, false))
+    }
+
+    fn rehearsal(&self) -> Box<dyn Session> {
+        Box::new(PostgresSession::new(self, true))
     }
 
     async fn wait(&self, longest: Duration) {

@@ -8,11 +8,12 @@ use super::connection::Engine;
 use super::errors::at_install;
 use super::{Error, classify};
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../../migrations/postgres/0001_engine.sql"),
     include_str!("../../../../migrations/postgres/0002_api.sql"),
     include_str!("../../../../migrations/postgres/0003_ledger.sql"),
     include_str!("../../../../migrations/postgres/0004_deferred.sql"),
+    include_str!("../../../../migrations/postgres/0005_rehearsals.sql"),
 ];
 const FIND: &str = include_str!("schema_find.sql");
 const VERSION_FIND: &str = include_str!("schema_version.sql");

@@ -14,7 +14,7 @@ use super::guest::{Cursor, Guest};
 use super::guests::Guests;
 use super::running::{Running, key};
 use super::wake::Hint;
-use super::{Error, api, gate, guest_sql};
+use super::{Error, Postgres, api, gate, guest_sql};
 use crate::message::{Answer, Claim, Event, Usage};
 use crate::store::{Bounds, Column, Commit, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value};
 
@@ -39,15 +39,17 @@ pub(super) struct PostgresSession {
     savepoints: Vec<String>,
     cursors: u32,
     published: bool,
+    /// For a claim that nobody holds.
+    rehearses: bool,
 }
 
 impl PostgresSession {
-    pub(super) fn new(engine: Engine, guests: Arc<Guests>, running: Arc<Running>, hint: Arc<Hint>) -> Self {
+    pub(super) fn new(store: &Postgres, rehearses: bool) -> Self {
         Self {
-            engine,
-            guests,
-            running,
-            hint,
+            engine: store.engine.clone(),
+            guests: Arc::clone(&store.guests),
+            running: Arc::clone(&store.running),
+            hint: store.wake.hint(),
             turn: None,
             claim: None,
             entered: false,
@@ -56,6 +58,7 @@ impl PostgresSession {
             savepoints: Vec::new(),
             cursors: 0,
             published: false,
+            rehearses,
         }
     }
 
@@ -137,8 +140,12 @@ impl Session for PostgresSession {
             self.turn = Some(turn);
         }
         if !self.entered {
-            let key = key(&claim);
-            let enter = self.send(move |guest| Box::pin(async move { guest.enter(&claim).await }));
+            let (key, rehearses) = (key(&claim), self.rehearses);
+            let enter = self.send(move |guest| {
+                Box::pin(
+                    async move { if rehearses { guest.rehearse(&claim).await } else { guest.enter(&claim).await } },
+                )
+            });
             let entered = enter.await;
             self.fenced = matches!(entered, Ok(None));
             let entered = entered.map_err(|error| Error::Unavailable(format!("the claim was not entered: {error:?}")));
@@ -262,6 +269,10 @@ impl Session for PostgresSession {
     }
 
     async fn commit(mut self: Box<Self>) -> Commit {
+        if self.rehearses {
+            self.rollback().await;
+            return Commit::RolledBack;
+        }
         let left = self.left.clone();
         if left.is_empty() {
             return Commit::RolledBack;

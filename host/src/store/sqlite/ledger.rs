@@ -18,6 +18,7 @@ use crate::clock::{AnchoredClock, Timestamp};
 use crate::store::ledger::{CallEnd, CallFilter, CallId, CallRecord, CallState, Intent, Ledger, cut};
 
 const SCHEMA: &str = include_str!("../../../../migrations/sqlite-ledger/0001_calls.sql");
+const CLAIM_HOLDS: &str = include_str!("claim_holds.sql");
 const INTEND: &str = include_str!("ledger_intend.sql");
 const FINISH: &str = include_str!("ledger_finish.sql");
 const ABANDON: &str = include_str!("ledger_abandon.sql");
@@ -26,6 +27,7 @@ const CALLS: &str = include_str!("ledger_calls.sql");
 const PAGE: &str = include_str!("ledger_page.sql");
 const CALLED: &str = include_str!("ledger_called.sql");
 const FORGET: &str = include_str!("ledger_forget.sql");
+const FORGET_ORPHANS: &str = include_str!("ledger_forget_orphans.sql");
 
 /// Marks a file as a ledger of Semel's ("SemC").
 const APPLICATION: i64 = 0x5365_6d43;
@@ -67,6 +69,7 @@ impl LedgerFile {
         };
         if ledger.path.exists() {
             ledger.writer().await?;
+            ledger.forget_orphans(database).await?;
         }
         Ok(ledger)
     }
@@ -89,6 +92,18 @@ impl LedgerFile {
             forget.await.map_err(classify)?;
         }
         Ok(())
+    }
+
+    /// The same for a host that died between forgetting messages and forgetting their calls, which are two commits.
+    async fn forget_orphans(&self, database: &Path) -> Result<(), Error> {
+        let mut writer = self.writer.acquire().await.map_err(classify)?;
+        let attach = sqlx::query("ATTACH $1 AS queue").bind(database.to_string_lossy().into_owned());
+        attach.execute(&mut *writer).await.map_err(classify)?;
+        let gone = sqlx::query(FORGET_ORPHANS).execute(&mut *writer).await.map_err(classify)?.rows_affected();
+        if gone > 0 {
+            tracing::info!(gone, "calls were forgotten whose messages are");
+        }
+        writer.execute("DETACH queue").await.map(drop).map_err(classify)
     }
 
     async fn prepare(&self) -> Result<(), Error> {
@@ -130,15 +145,19 @@ fn list(texts: &[String]) -> String {
 #[async_trait]
 impl Ledger for Sqlite {
     async fn intend(&self, call: Intent) -> Result<CallId, Error> {
+        let holds = sqlx::query(CLAIM_HOLDS).bind(&call.message).bind(call.fence).fetch_optional(&self.readers);
+        if holds.await.map_err(classify)?.is_none() {
+            return Err(Error::Fenced);
+        }
         let intend = sqlx::query(INTEND)
             .bind(call.message)
             .bind(call.function)
             .bind(call.fence)
             .bind(call.attempt)
             .bind(call.ordinal)
-            .bind(call.method)
+            .bind(cut(&call.method))
             .bind(cut(&call.url))
-            .bind(call.key)
+            .bind(cut(&call.key))
             .bind(self.clock.now().0);
         let done = intend.execute(self.ledger.writer().await?).await.map_err(classify)?;
         Ok(CallId(done.last_insert_rowid()))
@@ -159,9 +178,9 @@ impl Ledger for Sqlite {
         Ok(abandoned.rows_affected())
     }
 
-    async fn calls(&self, message: &str) -> Result<Vec<CallRecord>, Error> {
+    async fn calls(&self, message: &str, ordinals: u32) -> Result<Vec<CallRecord>, Error> {
         let Some(readers) = self.ledger.readers() else { return Ok(Vec::new()) };
-        let rows = sqlx::query(CALLS).bind(message).fetch_all(readers).await.map_err(classify)?;
+        let rows = sqlx::query(CALLS).bind(message).bind(ordinals).fetch_all(readers).await.map_err(classify)?;
         rows.iter().map(record).collect()
     }
 

@@ -101,7 +101,11 @@ impl Queue for Sqlite {
     }
 
     fn session(&self) -> Box<dyn Session> {
-        Box::new(SqliteSession::new(self.writer.clone(), self.work.clone()))
+        Box::new(SqliteSession::new(self.writer.clone(), self.work.clone(), false))
+    }
+
+    fn rehearsal(&self) -> Box<dyn Session> {
+        Box::new(SqliteSession::new(self.writer.clone(), self.work.clone(), true))
     }
 
     async fn wait(&self, longest: Duration) {

@@ -37,6 +37,8 @@ pub(super) struct SqliteSession {
     savepoints: Vec<String>,
     cursors: u32,
     published: bool,
+    /// For a claim that nobody holds.
+    rehearses: bool,
 }
 
 /// A claim that has done its part and waits for the commit.
@@ -47,7 +49,7 @@ struct Left {
 }
 
 impl SqliteSession {
-    pub(super) fn new(writer: Writer, work: Arc<Notify>) -> Self {
+    pub(super) fn new(writer: Writer, work: Arc<Notify>, rehearses: bool) -> Self {
         Self {
             writer,
             work,
@@ -57,6 +59,7 @@ impl SqliteSession {
             savepoints: Vec::new(),
             cursors: 0,
             published: false,
+            rehearses,
         }
     }
 
@@ -228,6 +231,10 @@ impl Session for SqliteSession {
     }
 
     async fn commit(mut self: Box<Self>) -> Commit {
+        if self.rehearses {
+            self.rollback().await;
+            return Commit::RolledBack;
+        }
         let left = std::mem::take(&mut self.left);
         let committed = if self.turn.is_some() {
             self.call(move |connection| Box::pin(async move { Ok(commit(connection, &left).await) }))

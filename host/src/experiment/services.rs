@@ -10,8 +10,9 @@
 //! | `DELETE /locks/NAME` | 204 |
 //! | `GET /nothing/NAME` | 200 |
 //!
-//! But for `mails`, no request is looked at for an idempotency key: these are the services of which the essay says that they have none. Each can
-//! be the moment of a crash: when a step is armed, its request tells so and is never answered.
+//! Publishers and mailers are tried against them. But for `mails`, no request is looked at for an idempotency key: these are
+//! the services of which the essay says that they have none. Each can be the moment of a crash: when a step is armed, its
+//! request tells so and is never answered.
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
