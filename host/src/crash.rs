@@ -1,11 +1,11 @@
-//! Crash points: named moments at which an experiment lets this process die, or stand still.
+//! Crash points: named moments at which an experiment lets this process die, stand still, or lose power.
 //!
-//! Inert unless armed; then each is one relaxed load. `SEMEL_CRASH=NAME:kill`, or `NAME:stop`, arms one of them, at the
-//! N-th time that it is reached with `:N` behind it. Before it happens the name is written, durably, to the file that
-//! `SEMEL_CRASH_FIRED` names: a fault that did not fire must not be taken for one that did no harm.
+//! Inert unless armed; then each is one relaxed load. `SEMEL_CRASH=NAME:kill`, `NAME:stop` or `NAME:power` arms one of them,
+//! at the N-th time that it is reached with `:N` behind it. Before the process ends or stands still, the name is written,
+//! durably, to the file that `SEMEL_CRASH_FIRED` names: a fault that did not fire must not be taken for one that did no harm.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -70,6 +70,11 @@ points! {
 /// Number of the armed point; 0 if there is none.
 static ARMED: AtomicU8 = AtomicU8::new(0);
 static PLAN: OnceLock<Plan> = OnceLock::new();
+/// How the disk forgets what was not synced, said by whoever writes to it.
+static DISK: OnceLock<LosePower> = OnceLock::new();
+
+/// Undoes what was not synced, and lets nobody write or read any more.
+pub type LosePower = fn() -> io::Result<()>;
 
 /// How long a signal takes to reach every thread, and much more.
 const UNTIL_ALL_HAVE_IT: Duration = Duration::from_millis(100);
@@ -85,8 +90,26 @@ struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wish {
     point: Point,
-    signal: Signal,
+    action: Action,
     times: u32,
+}
+
+/// What happens at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Kill,
+    Stop,
+    /// The disk forgets what was not synced, and the process is killed.
+    Power,
+}
+
+impl Action {
+    fn signal(self) -> Signal {
+        match self {
+            Self::Kill | Self::Power => Signal::KILL,
+            Self::Stop => Signal::STOP,
+        }
+    }
 }
 
 /// Arms what the environment asks for, and says what that is.
@@ -108,6 +131,17 @@ pub fn arm() -> Result<Option<&'static str>, String> {
 #[must_use]
 pub fn armed() -> Option<&'static str> {
     PLAN.get().map(|plan| plan.wish.point.name())
+}
+
+/// Whether this process is to lose power: then its disk must be one that can.
+#[must_use]
+pub fn takes_power() -> bool {
+    PLAN.get().is_some_and(|plan| plan.wish.action == Action::Power)
+}
+
+/// Says how power is lost. Whoever says it first is heard.
+pub fn on_loss_of_power(lose: LosePower) {
+    let _ = DISK.set(lose);
 }
 
 /// This moment: nothing happens here, unless it is the armed one.
@@ -139,31 +173,38 @@ fn reached() {
     if left != Ok(1) {
         return;
     }
-    let Wish { point, signal, .. } = plan.wish;
-    let write = || {
-        let mut file = File::options().append(true).create(true).open(&plan.fired)?;
-        file.write_all(format!("{}\n", point.name()).as_bytes())?;
-        file.sync_all()
-    };
-    if let Err(error) = write().and_then(|()| Ok(kill_process(getpid(), signal)?)) {
-        tracing::error!(%error, point = point.name(), "an armed crash point did not fire");
+    if let Err(error) = happen(plan) {
+        tracing::error!(%error, point = plan.wish.point.name(), "an armed crash point did not fire");
     }
     // Another thread may get the signal first; this one goes no further before all have it.
     std::thread::sleep(UNTIL_ALL_HAVE_IT);
 }
 
+fn happen(plan: &Plan) -> io::Result<()> {
+    let Wish { point, action, .. } = plan.wish;
+    if action == Action::Power {
+        let lose = DISK.get().ok_or_else(|| io::Error::other("there is no disk that can lose power"))?;
+        lose()?;
+    }
+    let mut file = File::options().append(true).create(true).open(&plan.fired)?;
+    file.write_all(format!("{}\n", point.name()).as_bytes())?;
+    file.sync_all()?;
+    Ok(kill_process(getpid(), action.signal())?)
+}
+
 fn parse(text: &str) -> Result<Wish, String> {
-    let wrong =
-        |what: &str| Err(format!("SEMEL_CRASH: {what}; write NAME:kill or NAME:stop, and :N for the N-th time"));
+    const RIGHT: &str = "write NAME:kill, NAME:stop or NAME:power, and :N for the N-th time";
+    let wrong = |what: &str| Err(format!("SEMEL_CRASH: {what}; {RIGHT}"));
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or_default();
     let Some(point) = Point::ALL.iter().find(|point| point.name() == name) else {
         let known: Vec<_> = Point::ALL.iter().map(|point| point.name()).collect();
         return wrong(&format!("there is no crash point `{name}`, only {}", known.join(", ")));
     };
-    let signal = match parts.next() {
-        Some("kill") => Signal::KILL,
-        Some("stop") => Signal::STOP,
+    let action = match parts.next() {
+        Some("kill") => Action::Kill,
+        Some("stop") => Action::Stop,
+        Some("power") => Action::Power,
         _ => return wrong("it must say what happens"),
     };
     let times = match parts.next().map(str::parse) {
@@ -174,7 +215,7 @@ fn parse(text: &str) -> Result<Wish, String> {
     if parts.next().is_some() {
         return wrong("there is too much");
     }
-    Ok(Wish { point: *point, signal, times })
+    Ok(Wish { point: *point, action, times })
 }
 
 #[cfg(test)]
@@ -183,9 +224,10 @@ mod tests {
 
     #[test]
     fn a_wish_is_read_or_refused_with_what_to_write() {
-        let wish = |point, signal, times| Ok(Wish { point, signal, times });
-        assert_eq!(parse("run.started:kill"), wish(Point::RunStarted, Signal::KILL, 1));
-        assert_eq!(parse("commit.sent:stop:3"), wish(Point::CommitSent, Signal::STOP, 3));
+        let wish = |point, action, times| Ok(Wish { point, action, times });
+        assert_eq!(parse("run.started:kill"), wish(Point::RunStarted, Action::Kill, 1));
+        assert_eq!(parse("commit.sent:stop:3"), wish(Point::CommitSent, Action::Stop, 3));
+        assert_eq!(parse("committed:power"), wish(Point::Committed, Action::Power, 1));
         for wrong in ["", "run.started", "run.started:burn", "run.started:kill:0", "run.started:kill:1:2", "begun:kill"]
         {
             assert!(parse(wrong).expect_err(wrong).contains("NAME:kill"), "{wrong}");
@@ -205,6 +247,6 @@ mod tests {
     async fn unarmed_points_are_passed() {
         point(Point::Committed);
         assert_eq!(during(Point::CommitSent, async { 7 }).await, 7);
-        assert_eq!(armed(), None);
+        assert_eq!((armed(), takes_power()), (None, false));
     }
 }

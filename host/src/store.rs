@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
+use crate::crash;
 use crate::flow::Rate;
 use crate::message::{Claim, Claimed, Contract, Event, Message, State, Usage};
 
@@ -57,6 +58,13 @@ pub async fn open_with(url: &str, logins: Logins) -> Result<Arc<dyn Store>, Erro
         Database::Sqlite(path) => {
             no_logins(&logins)?;
             Arc::new(sqlite::Sqlite::open(path).await?)
+        }
+        Database::Postgres if crash::takes_power() => {
+            return Err(Error::Refused(
+                "SEMEL_CRASH asks for a loss of power, but the disk is the database server's: use `kill`, or an SQLite \
+                 file"
+                    .into(),
+            ));
         }
         Database::Postgres => Arc::new(postgres::Postgres::open(url, logins).await?),
     })

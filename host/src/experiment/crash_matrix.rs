@@ -1,11 +1,11 @@
 //! Hosts that die at every step of a message: which effects happen once, which twice, and which never?
 //!
 //! Method: a message to `effects` does one effect of every class. For each crash point of the code, under each contract
-//! and on each kind of database, a host of its own is killed there (or stands still for two leases, or loses its database,
-//! or one answer of it), starts again, and goes on until nothing is left to do. Then each effect is counted: rows, state,
-//! receipts and answers in the database, requests at a server in this process. How to read it: a row is a moment, a
-//! column an effect under a contract, a cell how often it happened. What must not happen is an effect of the transaction
-//! that happened twice, or not at all where the message is completed. What must happen somewhere, or the run has shown
+//! and on each kind of database, a host of its own is killed there (or stands still for two leases, or loses its power,
+//! its database, or one answer of it), starts again, and goes on until nothing is left to do. Then each effect is counted:
+//! rows, state, receipts and answers in the database, requests at a server in this process. How to read it: a row is a
+//! moment, a column an effect under a contract, a cell how often it happened. What must not happen is an effect of the
+//! transaction that happened twice, or not at all where the message is completed. What must happen somewhere, or the run has shown
 //! nothing, is an outside call that happened twice under finish-once, and one that never did under begin-once.
 
 use std::collections::VecDeque;

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
-use tokio::time::timeout;
 
 use self::trials::{Trial, Way};
 use super::place::check_built;
-use super::publish::trials::Place;
 use super::services::Services;
 use super::stage::Stage;
+use super::steps::{self, Ended};
 use super::{Environment, Notify, Report};
 use crate::message::Contract;
 
@@ -28,10 +27,6 @@ mod findings;
 const POSTMAN: &str = "postman";
 const POSTMAN_ONCE: &str = "postman-once";
 const MAILER: &str = "mailer";
-/// A step that is not asked for by then never will be.
-const FIRED_WITHIN: Duration = Duration::from_secs(30);
-/// A second mail that is still on its way gets this long.
-const AFTERWARDS: Duration = Duration::from_millis(500);
 /// How long an orphaned lock is in the way.
 const LOCKED: Duration = Duration::from_secs(1);
 
@@ -101,8 +96,7 @@ async fn deploy(stage: &Stage, options: &Options, services: &Services) -> anyhow
 /// One message, one crash at most, and what there is to count afterwards.
 async fn one(stage: &mut Stage, services: &Services, trial: Trial, number: usize) -> anyhow::Result<Tried> {
     let id = format!("mail-{number}");
-    let mut crash = trial.crash.map(|crash| services.arm(crash.step, crash.place == Place::After));
-    let (before, server) = (services.asked(), services.address());
+    let server = services.address();
     let (function, order) = match trial.way {
         Way::Protocol | Way::BeginOnce => {
             let order = json!({ "server": server.to_string(), "id": id, "lock_millis": LOCKED.as_millis() });
@@ -111,20 +105,8 @@ async fn one(stage: &mut Stage, services: &Services, trial: Trial, number: usize
         Way::Deferred => (MAILER, json!({ "to": "alice", "service": format!("http://{server}/counters/{id}") })),
         Way::Keyed => (MAILER, json!({ "to": "alice", "service": format!("http://{server}/mails/{id}") })),
     };
-    let message = stage.send(function, &order.to_string()).await?;
-    let mut fired = false;
-    if let Some(crash) = &mut crash {
-        fired = matches!(timeout(FIRED_WITHIN, crash).await, Ok(Ok(())));
-        if fired {
-            let host = stage.hosts.first_mut().context("there is no host")?;
-            host.kill().await?;
-            host.restart().await?;
-        }
-    }
-    services.disarm();
-    stage.until_settled().await?;
-    tokio::time::sleep(AFTERWARDS).await;
-    let ended = stage.client()?.message(&message).await?;
-    let (asked, mails) = (services.asked() - before, services.counter(&id));
-    Ok(Tried { trial, fired, asked, mails, state: ended.state, attempts: ended.attempt })
+    let Ended { message, fired, asked } =
+        steps::run(stage, services, trial.crash, function, &order.to_string()).await?;
+    let mails = services.counter(&id);
+    Ok(Tried { trial, fired, asked, mails, state: message.state, attempts: message.attempt })
 }

@@ -9,7 +9,8 @@
 //!
 //! Then a third host gets each line of the essay's list of failures under both contracts, also those that end the process. What
 //! ends the run alone is known, and the message is dead with the reason. What ends the process leaves a finish-once message to be
-//! finished by the next one, with its effect there once, and a begin-once message in doubt.
+//! finished by the next one, with its effect there once, and a begin-once message in doubt. Where its machine loses power, all is
+//! lost that was not synced, and nothing else.
 
 use std::path::{Path, PathBuf};
 

@@ -8,17 +8,16 @@
 //! the essay names. The last one has none: write, publication and acknowledgement are one commit.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
-use tokio::time::timeout;
 
-use self::trials::{Place, Trial, Variant};
+use self::trials::{Trial, Variant};
 use super::place::check_built;
 use super::reader::{self, READER};
 use super::services::Services;
 use super::stage::Stage;
+use super::steps::{self, Ended};
 use super::{Environment, Notify, Report};
 
 pub mod trials;
@@ -28,11 +27,6 @@ mod findings;
 const FUNCTION: &str = "publisher";
 /// Subscribes to what `publisher` publishes, and counts it.
 const SUBSCRIBER: &str = "counter";
-/// A step that is not asked for by then never will be.
-const FIRED_WITHIN: Duration = Duration::from_secs(30);
-/// A second publication that is still on its way gets this long.
-const AFTERWARDS: Duration = Duration::from_millis(500);
-
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -104,24 +98,9 @@ async fn deploy(stage: &Stage, options: &Options, services: &Services) -> anyhow
 /// One message, one crash at most, and what there is to count afterwards.
 async fn one(stage: &mut Stage, services: &Services, trial: Trial, number: usize) -> anyhow::Result<Tried> {
     let id = format!("trial-{number}");
-    let mut crash = trial.crash.map(|crash| services.arm(crash.step, crash.place == Place::After));
-    let before = services.asked();
     let body = json!({ "variant": trial.variant.name(), "server": services.address().to_string(), "id": id });
-    let message = stage.send(FUNCTION, &body.to_string()).await?;
-    let mut fired = false;
-    if let Some(crash) = &mut crash {
-        fired = matches!(timeout(FIRED_WITHIN, crash).await, Ok(Ok(())));
-        if fired {
-            let host = stage.hosts.first_mut().context("there is no host")?;
-            host.kill().await?;
-            host.restart().await?;
-        }
-    }
-    services.disarm();
-    stage.until_settled().await?;
-    tokio::time::sleep(AFTERWARDS).await;
+    let Ended { message, fired, asked } = steps::run(stage, services, trial.crash, FUNCTION, &body.to_string()).await?;
     let client = stage.client()?;
-    let ended = client.message(&message).await?;
     let (published, written) = match trial.variant {
         Variant::Outbox => (
             reader::number(&client, "SELECT n FROM counters WHERE id = $1", &[&id]).await?,
@@ -129,6 +108,5 @@ async fn one(stage: &mut Stage, services: &Services, trial: Trial, number: usize
         ),
         _ => (services.counter(&format!("published-{id}")), u64::from(services.has_record(&format!("written-{id}")))),
     };
-    let asked = services.asked() - before;
-    Ok(Tried { trial, fired, asked, published, written, state: ended.state, attempts: ended.attempt })
+    Ok(Tried { trial, fired, asked, published, written, state: message.state, attempts: message.attempt })
 }

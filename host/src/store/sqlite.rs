@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::{Error, Held};
 use crate::clock::AnchoredClock;
+use crate::crash;
 
 mod accept;
 mod byte_code;
@@ -31,6 +32,7 @@ mod group;
 mod guest_sql;
 mod health;
 mod ledger;
+mod power;
 mod queue;
 mod records;
 mod schema;
@@ -64,6 +66,9 @@ impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Self, Error> {
         let path = canonical(Path::new(path))?;
         let lock = lock(&path)?;
+        if crash::takes_power() {
+            power::arm()?;
+        }
         let clock = AnchoredClock::anchor();
         let options = options(&path).create_if_missing(true).synchronous(SqliteSynchronous::Full);
         let writer = Writer::start(options, clock, lock).await.map_err(|e| at(&path, &e))?;

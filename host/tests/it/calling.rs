@@ -219,6 +219,24 @@ async fn a_defect_of_the_host_leaves_no_call_intended(on: On) {
     assert!(call["detail"].to_string().contains("defect"), "{call}");
 }
 
+/// SQLite's ledger is a file of its own, made with the first call.
+#[tokio::test]
+async fn a_call_that_was_sent_is_in_the_ledger_after_a_loss_of_power() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fired = folder.path().join("fired");
+    let armed = [("SEMEL_CRASH", "call.sent:power"), ("SEMEL_CRASH_FIRED", fired.to_str().expect("a path"))];
+    let (mut semel, server) = (Semel::start_with(&armed, &[]).await, Server::start(Then::Hold(b"")).await);
+    let mailer = local("mailer", server.port(), "(call $call) (i32.const 0)");
+    semel.deploy(mailer.with("[limits]", "contract = \"begin-once\"\n[limits]")).await;
+    let id = semel.send("mailer", "").await;
+    let end = semel.ended().await;
+    assert_eq!(std::fs::read_to_string(&fired).expect("it fired"), "call.sent\n", "{end}: {}", semel.log());
+    let _unarmed = semel.serve(&[]).await;
+    assert_eq!(semel.until_settled(&id).await["state"], "in-doubt");
+    let states: Vec<String> = ledger(&semel).await.into_iter().map(|call| call.0).collect();
+    assert_eq!((states, server.connections()), (vec!["unknown".to_owned()], 1));
+}
+
 /// A request whose body the guest does not end is not sent.
 async fn a_request_that_breaks_off_was_never_sent(on: On) {
     let (semel, server) = (Semel::start_on(on, &[]).await, Server::start(OK).await);

@@ -42,7 +42,7 @@ async fn a_host_that_cannot_be_armed_does_not_start_and_one_that_is_says_so() {
     };
     for (crash, fired, why) in [
         ("begun:kill", "fired", "there is no crash point `begun`"),
-        ("run.started:burn", "fired", "NAME:kill or NAME:stop"),
+        ("run.started:burn", "fired", "NAME:kill, NAME:stop or NAME:power"),
         ("run.started:kill:0", "fired", "N is a number from 1"),
         ("run.started:kill", "", "needs SEMEL_CRASH_FIRED"),
     ] {

@@ -1,5 +1,6 @@
 //! Wall: `synchronous=FULL`. Every 202 and every acknowledgement is on disk before anybody hears of it, so each has a
-//! sync of its own. Counted from outside, by a library that is preloaded into the host (`sync_counter.c`).
+//! sync of its own. Counted from outside, by a library that is preloaded into the host (`sync_counter.c`); and a disk that
+//! forgets what was not synced shows that these syncs are the right ones.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use semel::experiment::host::{HostOptions, HostProcess};
 
-use crate::harness::functions;
+use crate::harness::{On, Semel, functions};
 
 const MESSAGES: u64 = 20;
 
@@ -54,4 +55,38 @@ async fn every_202_and_every_acknowledgement_is_synced() {
         client.call("sqlshell", &script, Duration::from_secs(20)).await.expect("an answer");
         assert!(syncs(&log) >= before + 3, "an answer before its acknowledgement was synced");
     }
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_loss_of_power() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fired = folder.path().join("fired");
+    let armed = [("SEMEL_CRASH", "committed:power:2"), ("SEMEL_CRASH_FIRED", fired.to_str().expect("a path"))];
+    let mut semel = Semel::start_with(&armed, &["counter"]).await;
+    let accepted = semel.post("/fn/counter", "a").header("semel-delay", "1h").send().await;
+    assert_eq!(accepted.status, 202);
+    let answered = semel.call("counter", "a").await;
+    assert_eq!((answered.status, &answered.json()["count"]), (200, &1.into()));
+    let request = reqwest::Client::new().post(format!("{}/fn/counter", semel.url())).header("prefer", "wait=60");
+    let unanswered = tokio::spawn(request.body("a").send());
+    let end = semel.ended().await;
+    assert_eq!(std::fs::read_to_string(&fired).expect("it fired"), "committed\n", "{end}: {}", semel.log());
+    assert!(unanswered.await.expect("a request").is_err(), "nobody answers without power");
+
+    let _unarmed = semel.serve(&[]).await;
+    assert_eq!(semel.state(&accepted.id()).await, "available");
+    let message = semel.message(&answered.id()).await;
+    assert_eq!((&message["state"], &message["attempt"]), (&"completed".into(), &1.into()));
+    assert_eq!(semel.call("counter", "a").await.json()["count"], 3, "what was answered, what was committed, and this");
+}
+
+/// Who has no disk of his own cannot lose what it forgets.
+#[tokio::test]
+async fn a_host_whose_disk_is_a_servers_loses_no_power() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut host = HostOptions::new(On::Postgres.fresh(folder.path()).await, folder.path()).expect("options");
+    host.program = env!("CARGO_BIN_EXE_semel").into();
+    let host = host.variable("SEMEL_CRASH", "committed:power").variable("SEMEL_CRASH_FIRED", "fired");
+    let error = format!("{:#}", HostProcess::start(host).await.expect_err("a host that lives without power"));
+    assert!(error.contains("the disk is the database server's"), "{error}");
 }

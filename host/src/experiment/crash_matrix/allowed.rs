@@ -43,12 +43,12 @@ pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
         (Point::ClaimCommitted, Harm::DatabaseKill) => &["completed", "in-doubt", "dead"],
         (point, _) if point <= Point::BeginBeforeCommit => &["completed"],
         // Usually it runs, but it may be about to begin.
-        (Point::RenewDue, Harm::Kill) => &["completed", "in-doubt"],
+        (Point::RenewDue, Harm::Kill | Harm::Power) => &["completed", "in-doubt"],
         (_, Harm::Unanswered) => &["dead"],
         (Point::Acknowledged, Harm::CutAfter) | (Point::Committed, _) => &["completed"],
         (_, Harm::CutBefore | Harm::DatabaseKill) => &["dead", "in-doubt"],
         (Point::CommitSent, _) => &["completed", "in-doubt"],
-        (Point::RecoverFound, _) | (_, Harm::Kill | Harm::Overtaken) => &["in-doubt"],
+        (Point::RecoverFound, _) | (_, Harm::Kill | Harm::Power | Harm::Overtaken) => &["in-doubt"],
         // If nobody has taken it over, a host that was frozen goes on, or finds that the run's time is over.
         (_, Harm::Stop) => &["completed", "in-doubt", "dead"],
         (_, Harm::CutAfter) => &["completed", "in-doubt"],

@@ -31,6 +31,8 @@ impl Cell {
 pub(super) enum Harm {
     /// SIGKILL, and a new host.
     Kill,
+    /// The disk forgets what was not synced, and SIGKILL.
+    Power,
     /// SIGSTOP for two leases; where hosts share the database, another one takes over.
     Stop,
     /// SIGKILL to all processes of the database's server, which starts again.
@@ -50,6 +52,7 @@ impl Harm {
     pub(super) fn says(self) -> &'static str {
         match self {
             Self::Kill => "host killed",
+            Self::Power => "host loses power",
             Self::Stop => "host frozen for two leases",
             Self::DatabaseKill => "database killed",
             Self::CutBefore => "line cut, commit lost",
@@ -100,13 +103,14 @@ const COMMITS: [(Point, proxy::Of); 5] = [
     (Point::RelaySent, proxy::Of::Acknowledgement),
 ];
 /// Enough to see one of each: what happens 0, 1 and 2 times, what is in doubt, and what the fence is there for.
-const REDUCED: [(Point, Harm); 7] = [
+const REDUCED: [(Point, Harm); 8] = [
     (Point::AcceptCommitted, Harm::Kill),
     (Point::CallIntended, Harm::Kill),
     (Point::CallSent, Harm::Kill),
     (Point::Acknowledged, Harm::Kill),
     (Point::CommitSent, Harm::Kill),
     (Point::Committed, Harm::Kill),
+    (Point::Committed, Harm::Power),
     (Point::RelaySent, Harm::Kill),
 ];
 /// There a lost claim takes a lease to be found.
@@ -120,15 +124,19 @@ pub(super) fn commit_after(point: Point) -> Option<proxy::Of> {
 
 /// Every cell, or the few of a reduced run, on one kind of database.
 pub(super) fn all(shared: bool, reduced: bool) -> Vec<Cell> {
-    let mut harms: Vec<(Point, Harm)> = Point::ALL.iter().map(|point| (*point, Harm::Kill)).collect();
+    let deaths = [Harm::Kill, Harm::Power];
+    let mut harms: Vec<_> = Point::ALL.iter().flat_map(|point| deaths.map(|death| (*point, death))).collect();
     harms.extend(STOPS.map(|point| (point, Harm::Stop)));
     harms.push((Point::CallSent, Harm::Unanswered));
     harms.push((Point::RunReturned, Harm::Overtaken));
     harms.extend(DATABASE_KILLS.map(|point| (point, Harm::DatabaseKill)));
     harms.extend(COMMITS.iter().flat_map(|(at, _)| [(*at, Harm::CutBefore), (*at, Harm::CutAfter)]));
     let of_servers = |harm| matches!(harm, Harm::DatabaseKill | Harm::CutBefore | Harm::CutAfter | Harm::Overtaken);
+    let of_files = |harm| harm == Harm::Power;
     let few = if shared { &REDUCED_SHARED[..] } else { &REDUCED };
-    harms.retain(|(point, harm)| (shared || !of_servers(*harm)) && (!reduced || few.contains(&(*point, *harm))));
+    harms.retain(|(point, harm)| {
+        (if shared { !of_files(*harm) } else { !of_servers(*harm) }) && (!reduced || few.contains(&(*point, *harm)))
+    });
     let contracts = [Contract::FinishOnce, Contract::BeginOnce];
     let cells =
         harms.into_iter().flat_map(|(point, harm)| contracts.map(|contract| Cell { shared, point, harm, contract }));

@@ -41,7 +41,7 @@ fn method(options: &Options) -> String {
     format!(
         "One message does one effect of every class: it writes a row, adds to a counter, calls another server, writes a \
          second row, publishes a message, defers a request and answers. At each of {} named points of the code{} a host of its own is \
-         killed, frozen, or loses its database, once under each contract; it starts again and goes on until nothing is \
+         killed, frozen, or loses its power or its database, once under each contract; it starts again and goes on until nothing is \
          left to do. Then every effect is counted, in the database and at the server that was called. The two messages \
          behind the one that was hit must not notice.",
         Point::ALL.len(),
@@ -64,6 +64,7 @@ fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
         Figure::count("cells", outcomes.len() as u64),
         Figure::count("points where hosts were harmed", points.len() as u64),
         Figure::count("hosts killed", done(Harm::Kill)),
+        Figure::count("hosts without power", done(Harm::Power)),
         Figure::count("hosts frozen", done(Harm::Stop) + done(Harm::Overtaken)),
         Figure::count("databases killed", done(Harm::DatabaseKill)),
         Figure::count("lines cut", done(Harm::CutBefore) + done(Harm::CutAfter)),

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::super::armed::{armed, last_fired};
 use super::super::client::Client;
 use super::super::host::HostProcess;
 use super::super::proxy::Proxy;
@@ -148,8 +149,7 @@ impl<'a> Trial<'a> {
             (_, Harm::Unanswered) => None,
             // Somebody must have died for recovery to find something.
             (Point::RecoverFound, _) => Some((Point::RunWritten, "kill")),
-            (point, Harm::Kill) => Some((point, "kill")),
-            (point, _) => Some((point, "stop")),
+            (point, harm) => Some((point, action(harm))),
         };
         let variables = first.map_or_else(Vec::new, |(point, action)| armed(point, action, &fired));
         let url = proxy.as_ref().map_or(database.as_str(), Proxy::url);
@@ -161,10 +161,10 @@ impl<'a> Trial<'a> {
         let Cell { point, harm, .. } = self.cell;
         if point == Point::RecoverFound {
             self.died(Point::RunWritten).await?;
-            self.start_again(armed(point, if harm == Harm::Kill { "kill" } else { "stop" }, &self.fired)).await?;
+            self.start_again(armed(point, action(harm), &self.fired)).await?;
         }
         match harm {
-            Harm::Kill => {
+            Harm::Kill | Harm::Power => {
                 self.died(point).await?;
                 self.start_again(Vec::new()).await?;
             }
@@ -272,17 +272,11 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// What arms a point.
-fn armed(point: Point, action: &str, fired: &std::path::Path) -> Vec<(String, OsString)> {
-    vec![
-        ("SEMEL_CRASH".to_owned(), format!("{}:{action}", point.name()).into()),
-        ("SEMEL_CRASH_FIRED".to_owned(), fired.into()),
-    ]
-}
-
-/// The point that fired last, as a host has written it down before it did.
-fn last_fired(file: &std::path::Path) -> Option<Point> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let last = text.lines().last()?;
-    Point::ALL.iter().copied().find(|point| point.name() == last)
+/// What a host does to itself, so that this can be done to it.
+fn action(harm: Harm) -> &'static str {
+    match harm {
+        Harm::Kill => "kill",
+        Harm::Power => "power",
+        _ => "stop",
+    }
 }

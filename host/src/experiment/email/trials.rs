@@ -1,7 +1,7 @@
 //! What is tried: every way to send the mail, without a crash and with one on each side of each step, and what must come of
 //! it. Pure.
 
-use super::super::publish::trials::{Crash, Place};
+use super::super::steps::{Crash, Place};
 
 /// How the mail is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +52,7 @@ impl Way {
     /// Everything that can be tried with it.
     #[must_use]
     pub fn trials(self) -> Vec<Trial> {
-        let crashes = (1..=self.steps().len() as u64)
-            .flat_map(|step| [Place::Before, Place::After].map(|place| Some(Crash { step, place })));
-        std::iter::once(None).chain(crashes).map(|crash| Trial { way: self, crash }).collect()
+        Crash::all(self.steps()).map(|crash| Trial { way: self, crash }).collect()
     }
 }
 
@@ -80,17 +78,13 @@ impl Trial {
     /// Where it crashes, in words.
     #[must_use]
     pub fn place(&self) -> String {
-        let Some(Crash { step, place }) = self.crash else { return "no crash".to_owned() };
-        let index = usize::try_from(step).unwrap_or(usize::MAX).wrapping_sub(1);
-        let step = self.way.steps().get(index).copied().unwrap_or("nothing");
-        format!("crash {} {step}", if place == Place::Before { "before" } else { "after" })
+        Crash::says(self.crash, self.way.steps())
     }
 
     /// How often the mail is sent in the end.
     #[must_use]
     pub fn expected(&self) -> u64 {
-        let Some(Crash { step, place }) = self.crash else { return 1 };
-        let done = if place == Place::After { step } else { step - 1 };
+        let Some(done) = self.crash.map(Crash::done) else { return 1 };
         match self.way {
             // Sent, and not recorded: the next attempt sends again.
             Way::Protocol => 1 + u64::from(done == 3),
@@ -109,8 +103,7 @@ impl Trial {
     /// What the essay says of it, if it speaks of it.
     #[must_use]
     pub fn essay(&self) -> &'static str {
-        let done = self.crash.map(|Crash { step, place }| if place == Place::After { step } else { step - 1 });
-        match (self.way, done) {
+        match (self.way, self.crash.map(Crash::done)) {
             (Way::Protocol, Some(2 | 3)) => "an orphaned lock and no record: the e-mail might have been sent… or not",
             (Way::BeginOnce, Some(_)) => "begins exactly once: zero or one",
             (Way::Keyed, _) => "make the operation idempotent",

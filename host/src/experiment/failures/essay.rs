@@ -2,9 +2,10 @@
 //!
 //! From "Why can't we have exactly-once message processing?": a function that is called exactly once may not finish, and one that
 //! is to finish exactly once may begin more often. What ends the run alone is known, recorded, and rolled back. What ends the
-//! process leaves no record: then the contract decides what becomes of the message.
+//! process leaves no record: then the contract decides what becomes of the message. What the loss of power finds committed stays.
 
 use super::super::Check;
+use crate::crash::Point;
 use crate::message::Contract;
 
 /// Of a message whose failure repeats itself.
@@ -17,6 +18,8 @@ pub(super) enum Fault {
     Run { order: &'static str, end: &'static str },
     /// The host's process ends.
     Process(Death),
+    /// The host's machine loses power at this point of the run: the process ends, and of its files only what was synced is left.
+    Power(Point),
 }
 
 /// How a process ends.
@@ -42,6 +45,7 @@ pub(super) struct Line {
     pub(super) fault: Fault,
 }
 
+const POWER: &str = "Someone might power off the machine in the middle of it";
 const THROWN: &str = "The function doesn't complete because an exception was thrown";
 const LOOP: &str = "The function ends up in an infinite loop";
 const LATE: &str = "The function does finish, but an unknown amount of time later";
@@ -59,8 +63,14 @@ const fn process(says: &'static str, done: &'static str, death: Death) -> Line {
     Line { says, done, fault: Fault::Process(death) }
 }
 
+const fn power(done: &'static str, point: Point) -> Line {
+    Line { says: POWER, done, fault: Fault::Power(point) }
+}
+
 /// The list, in the essay's order.
-pub(super) const ALL: [Line; 10] = [
+pub(super) const ALL: [Line; 12] = [
+    power("the host loses power while the guest runs", Point::RunWritten),
+    power("the host loses power when the run is committed", Point::Committed),
     run(THROWN, "the guest panics", "panic", "trapped"),
     run(LOOP, "the guest computes for ever", "loop", "timed-out"),
     run(LATE, "the guest needs longer than its hard timeout", "sleep-loop", "timed-out"),
@@ -76,7 +86,7 @@ pub(super) const ALL: [Line; 10] = [
 /// Where a message ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct End {
-    /// Its state; of a dead one, the reason too.
+    /// Its state; of a dead one, the reason too; `lost` if nobody knows it.
     pub(super) state: String,
     /// How often its code began to run.
     pub(super) starts: u64,
@@ -101,8 +111,9 @@ impl Line {
         match (self.fault, contract) {
             (Fault::Run { end: reason, .. }, Contract::FinishOnce) => end(format!("dead: {reason}"), ATTEMPTS, 0),
             (Fault::Run { end: reason, .. }, Contract::BeginOnce) => end(format!("dead: {reason}"), 1, 0),
-            (Fault::Process(_), Contract::FinishOnce) => end("completed".to_owned(), 2, 1),
-            (Fault::Process(_), Contract::BeginOnce) => end("in-doubt".to_owned(), 1, 0),
+            (Fault::Power(Point::Committed), _) => end("completed".to_owned(), 1, 1),
+            (Fault::Process(_) | Fault::Power(_), Contract::FinishOnce) => end("completed".to_owned(), 2, 1),
+            (Fault::Process(_) | Fault::Power(_), Contract::BeginOnce) => end("in-doubt".to_owned(), 1, 0),
         }
     }
 }
@@ -159,8 +170,9 @@ mod tests {
         };
         check("under both contracts", &|rows| drop(rows.pop()));
         check("did not happen", &|rows| rows[3].fired = false);
-        check("starts", &|rows| rows[1].end.starts = 2);
-        check("effects", &|rows| rows[18].end.effects = 2);
-        check("in-doubt", &|rows| rows[18].end.state = "in-doubt".into());
+        check("starts", &|rows| rows[5].end.starts = 2);
+        check("effects", &|rows| rows[22].end.effects = 2);
+        check("in-doubt", &|rows| rows[22].end.state = "in-doubt".into());
+        check("committed, begin-once: lost", &|rows| rows[3].end.state = "lost".into());
     }
 }

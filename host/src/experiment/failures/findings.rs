@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::super::matrix::{Columns, Key, Matrix, Mood, Row, Square};
 use super::super::plot::{Bars, Plot, Shape};
 use super::super::report::grouped;
 use super::super::{Environment, Figure, Report, Table};
-use super::essay::Row;
+use super::deaths::CONTRACTS;
+use super::essay::{self, ALL, Line};
 use super::verdict::{WITHIN, cut_off, judge};
 use super::{Evidence, Options, kinds};
+use crate::message::Contract;
 
 pub(super) fn report(options: &Options, evidence: &Evidence, environment: Environment) -> Report {
     Report {
@@ -16,8 +19,8 @@ pub(super) fn report(options: &Options, evidence: &Evidence, environment: Enviro
         method: method(options),
         verdict: judge(evidence, options.of_each_kind()),
         figures: figures(evidence),
-        plots: vec![plot(evidence)],
-        tables: vec![essay(evidence), table(evidence)],
+        plots: vec![the_list(evidence), plot(evidence)],
+        tables: vec![table(evidence)],
         environment,
     }
 }
@@ -29,7 +32,8 @@ fn method(options: &Options) -> String {
          stood still for two seconds, and the median of {} calls of `counter`, in turn with the same calls of a second \
          host that got none of it. What counts as {WITHIN} is compared with the state after a warm-up of {} messages \
          of each kind. Then each line of the essay's list of what can go wrong, under both contracts, on a host of its own, which \
-         most of them end: starts come from a file outside the database, effects from the rows that are there in the end.",
+         most of them end; where power is lost, the database forgets all that was not synced. Starts come from a file \
+         outside of it, effects from the rows that are there in the end.",
         grouped(options.of_each_kind()),
         kinds::ALL.len(),
         options.clients,
@@ -101,16 +105,51 @@ fn table(evidence: &Evidence) -> Table {
     }
 }
 
+const LEGEND: [Key; 3] = [
+    (Mood::One, "1", "effect, exactly once"),
+    (Mood::Zero, "0", "effect undone"),
+    (Mood::Bad, "!", "not what the contract says"),
+];
+
 /// Beside the essay's words: what the same failure leaves behind under each contract.
-fn essay(evidence: &Evidence) -> Table {
-    let row = |row: &Row| {
-        let Row { line, contract, end, .. } = row;
-        let words = [line.says, line.done, contract.as_str(), end.state.as_str()].map(str::to_owned);
-        words.into_iter().chain([grouped(end.starts), grouped(end.effects)]).collect()
+fn the_list(evidence: &Evidence) -> Plot {
+    let squares = |line: Line, contract: Contract| {
+        let found = evidence.essay.iter().find(|row| row.line == line && row.contract == contract);
+        let Some(essay::Row { end, .. }) = found else {
+            return vec![Square { text: "?".to_owned(), mood: Mood::Bad }; 3];
+        };
+        let mood = if *end != line.expected(contract) {
+            Mood::Bad
+        } else if end.effects == 0 {
+            Mood::Zero
+        } else {
+            Mood::One
+        };
+        let word = |text: String| Square { text, mood: Mood::Text };
+        let effects = Square { text: grouped(end.effects), mood };
+        vec![word(end.state.replace('-', "\u{2011}")), word(grouped(end.starts)), effects]
     };
-    Table {
-        title: "The essay's list, under both contracts".to_owned(),
-        columns: vec!["the essay says", "what was done", "contract", "ended", "starts", "effects"],
-        rows: evidence.essay.iter().map(row).collect(),
+    let row = |line: &Line| Row {
+        name: line.says.to_owned(),
+        note: line.done.to_owned(),
+        squares: CONTRACTS.into_iter().flat_map(|contract| squares(*line, contract)).collect(),
+    };
+    let columns = |contract: Contract| Columns {
+        name: contract.as_str().to_owned(),
+        columns: ["ended", "starts", "effects"].map(str::to_owned).into(),
+    };
+    Plot {
+        title: "The essay's list".to_owned(),
+        caption: "What ends the run alone is known: the message is dead, with the reason. What ends the process is not, and the \
+                  contract decides: finished by a second start, or in doubt. What was committed stays."
+            .to_owned(),
+        x_label: "what was left, under each contract".to_owned(),
+        y_label: "what the essay says".to_owned(),
+        shape: Shape::Matrix(Matrix {
+            corner: "What can go wrong".to_owned(),
+            groups: CONTRACTS.map(columns).into(),
+            rows: ALL.iter().map(row).collect(),
+            legend: &LEGEND,
+        }),
     }
 }

@@ -155,7 +155,7 @@ mod tests {
         check(&change(&|seen| seen.tallies[1] = ended(ALL[1], "timed-out")), "panic");
         check(&change(&|seen| seen.after.tested.resident = 110_001), "resident memory");
         check(&change(&|seen| seen.after.tested.files = 23), "open files");
-        check(&change(&|seen| seen.essay[0].end.effects = 1), "their contract says");
+        check(&change(&|seen| seen.essay[0].end.effects = 2), "their contract says");
         check(&change(&|seen| seen.after.tested.latency = Duration::from_micros(2_201)), "latency");
     }
 

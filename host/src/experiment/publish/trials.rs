@@ -1,5 +1,7 @@
 //! What is tried: every variant, without a crash and with one at each place, and what must come of it. Pure.
 
+use super::super::steps::{Crash, Place};
+
 /// How something is written and then published. `guests/publisher` does what the name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
@@ -11,24 +13,6 @@ pub enum Variant {
     Recorded,
     /// Write and publication are one commit with the acknowledgement.
     Outbox,
-}
-
-/// On which side of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// It was asked for, and is not done.
-    Before,
-    /// It is done, and nobody heard of it.
-    After,
-}
-
-/// A crash of the host at the first attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crash {
-    /// Which step, from 1.
-    pub step: u64,
-    /// On which side of it.
-    pub place: Place,
 }
 
 /// One message.
@@ -69,15 +53,10 @@ impl Variant {
     /// Everything that can be tried with it.
     #[must_use]
     pub fn trials(self) -> Vec<Trial> {
-        let mut trials = vec![Trial { variant: self, crash: None }];
-        for step in 1..=self.steps().len() as u64 {
-            trials.push(Trial { variant: self, crash: Some(Crash { step, place: Place::Before }) });
-            // What is asked of the services there has no effect that could be before or after.
-            if self != Self::Outbox {
-                trials.push(Trial { variant: self, crash: Some(Crash { step, place: Place::After }) });
-            }
-        }
-        trials
+        // What is asked of the services by the last one has no effect that could be before or after.
+        let is_tried =
+            |crash: &Option<Crash>| self != Self::Outbox || crash.is_none_or(|crash| crash.place == Place::Before);
+        Crash::all(self.steps()).filter(is_tried).map(|crash| Trial { variant: self, crash }).collect()
     }
 }
 
@@ -103,22 +82,13 @@ impl Trial {
     /// Where it crashes, in words.
     #[must_use]
     pub fn place(&self) -> String {
-        let step = |step: u64| {
-            let place = usize::try_from(step).unwrap_or(usize::MAX).wrapping_sub(1);
-            self.variant.steps().get(place).copied().unwrap_or("nothing")
-        };
-        match self.crash {
-            None => "no crash".to_owned(),
-            Some(Crash { step: at, place: Place::Before }) => format!("crash before {}", step(at)),
-            Some(Crash { step: at, place: Place::After }) => format!("crash after {}", step(at)),
-        }
+        Crash::says(self.crash, self.variant.steps())
     }
 
     /// How often the message is published in the end.
     #[must_use]
     pub fn expected(&self) -> u64 {
-        let Some(Crash { step, place }) = self.crash else { return 1 };
-        let done = if place == Place::After { step } else { step - 1 };
+        let Some(done) = self.crash.map(Crash::done) else { return 1 };
         match self.variant {
             // The second write is refused for ever, whether or not the first run got any further.
             Variant::Unique => match done {
