@@ -6,7 +6,6 @@
 //! How to read it: the protocol sends twice (finish-once) or not at all (begin-once), at the place that the essay names. A deferred
 //! request is never lost and never sent without its commit; whether a second try is a second mail is up to the provider.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -31,21 +30,7 @@ const MAILER: &str = "mailer";
 const LOCKED: Duration = Duration::from_secs(1);
 
 /// What to do.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The host's binary, if it is not the running program.
-    pub program: Option<PathBuf>,
-    /// An empty database; without one, a fresh file in the output folder.
-    pub database: Option<String>,
-    /// Kept in the report: every trial is run, and nothing is left to chance.
-    pub seed: u64,
-    /// Where the report goes, and what the run leaves behind.
-    pub out: PathBuf,
-    /// What is tried, in this order.
-    pub trials: Vec<Trial>,
-    /// Where `make guests` put the functions.
-    pub functions: PathBuf,
-}
+pub type Options = steps::Options<Trial>;
 
 /// A trial, when all is over.
 #[derive(Debug, Clone)]

@@ -24,8 +24,8 @@ use super::{Environment, Notify, Report};
 mod verdict;
 mod findings;
 
-const FUNCTION: &str = "work";
-/// `work` without a budget, tried again a few times.
+const FUNCTION: &str = "effort";
+/// `effort` without a budget, tried again a few times.
 const STEADY: &str = "steady";
 /// Budgets, in hundredths of what the work needs. wasmtime looks at the fuel at loops and calls: a budget of exactly what is needed
 /// would say more about where it looks than about the work.
@@ -102,7 +102,7 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
     notify("the same work with budgets");
     let mut completed = kinds.len() as u64;
     completed += run_budgets(&mut stage, options, &mut kinds).await?;
-    let rows = reader::number(&stage.client()?, "SELECT COUNT(*) FROM work", &[]).await?;
+    let rows = reader::number(&stage.client()?, "SELECT COUNT(*) FROM efforts", &[]).await?;
     stage.kill().await?;
     Ok(findings::report(options, &Evidence { kinds, completed, rows }, environment.finished()))
 }

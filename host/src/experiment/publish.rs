@@ -7,8 +7,6 @@
 //! How to read it: each of the first three has a place where the message is published 0 times or twice, and it is the one that
 //! the essay names. The last one has none: write, publication and acknowledgement are one commit.
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use serde_json::json;
 
@@ -28,21 +26,7 @@ const FUNCTION: &str = "publisher";
 /// Subscribes to what `publisher` publishes, and counts it.
 const SUBSCRIBER: &str = "counter";
 /// What to do.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The host's binary, if it is not the running program.
-    pub program: Option<PathBuf>,
-    /// An empty database; without one, a fresh file in the output folder.
-    pub database: Option<String>,
-    /// Kept in the report: every trial is run, and nothing is left to chance.
-    pub seed: u64,
-    /// Where the report goes, and what the run leaves behind.
-    pub out: PathBuf,
-    /// What is tried, in this order.
-    pub trials: Vec<Trial>,
-    /// Where `make guests` put the functions.
-    pub functions: PathBuf,
-}
+pub type Options = steps::Options<Trial>;
 
 /// A trial, when all is over.
 #[derive(Debug, Clone)]

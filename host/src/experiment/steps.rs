@@ -1,5 +1,6 @@
 //! A crash on one side of a step, for functions whose steps are requests to services out in the world.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +14,23 @@ use super::stage::Stage;
 const FIRED_WITHIN: Duration = Duration::from_secs(30);
 /// What is still on its way gets this long.
 const AFTERWARDS: Duration = Duration::from_millis(500);
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Options<Trial> {
+    /// The host's binary, if it is not the running program.
+    pub program: Option<PathBuf>,
+    /// An empty database; without one, a fresh file in the output folder.
+    pub database: Option<String>,
+    /// Kept in the report: every trial is run, and nothing is left to chance.
+    pub seed: u64,
+    /// Where the report goes, and what the run leaves behind.
+    pub out: PathBuf,
+    /// What is tried, in this order.
+    pub trials: Vec<Trial>,
+    /// Where `make guests` put the functions.
+    pub functions: PathBuf,
+}
 
 /// On which side of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

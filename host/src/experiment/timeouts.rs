@@ -23,7 +23,7 @@ mod grid;
 mod verdict;
 mod findings;
 
-const FUNCTION: &str = "work";
+const FUNCTION: &str = "effort";
 /// More than any cell needs.
 const ATTEMPTS: u32 = 10;
 
@@ -122,7 +122,7 @@ async fn run_cells(stage: &mut Stage, options: &Options, cells: &[Cell], renewed
     let mut ended = Vec::new();
     for (cell, id) in sent {
         let outcomes = client.attempts(&id).await?.into_iter().map(|attempt| attempt.outcome).collect();
-        let effects = reader::number(&client, "SELECT COUNT(*) FROM work WHERE message_id = $1", &[&id]).await?;
+        let effects = reader::number(&client, "SELECT COUNT(*) FROM efforts WHERE message_id = $1", &[&id]).await?;
         ended.push(Ended { cell, outcomes, effects });
     }
     Ok(ended)

@@ -25,7 +25,7 @@ use crate::crash::Point;
 use crate::message::Contract;
 
 /// Waits as long as it is told, and leaves a row.
-pub(super) const WAITS: &str = "work";
+pub(super) const WAITS: &str = "effort";
 pub(super) const CONTRACTS: [Contract; 2] = [Contract::FinishOnce, Contract::BeginOnce];
 /// How long a message that is to lose its host would run: longer than any host takes to die.
 const RUNS: Duration = Duration::from_secs(50);
@@ -243,7 +243,7 @@ async fn look(client: &Client, witness: &Witness, sent: Vec<Sent>) -> anyhow::Re
     let mut rows = Vec::new();
     for Sent { line, contract, id, fired } in sent {
         let is_run = matches!(line.fault, Fault::Run { .. });
-        let (function, table) = if is_run { (MISBEHAVE, "misbehaviour") } else { (WAITS, "work") };
+        let (function, table) = if is_run { (MISBEHAVE, "misbehaviour") } else { (WAITS, "efforts") };
         let messages = client.messages(&name(function, contract)).await?;
         let state = messages.into_iter().find(|message| message.id == id).map_or("lost".to_owned(), state);
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE message_id = $1");

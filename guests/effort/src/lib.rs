@@ -12,9 +12,9 @@ use std::hint::black_box;
 use wasip2::clocks::monotonic_clock;
 
 wit_bindgen::generate!({ path: "../../wit", world: "message-handler" });
-export!(Work);
+export!(Effort);
 
-struct Work;
+struct Effort;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,7 +39,7 @@ impl Default for Order {
     }
 }
 
-impl Guest for Work {
+impl Guest for Effort {
     fn handle(message: Message) -> Result<Option<Response>, HandlerError> {
         let order: Order = serde_json::from_slice(&message.body)
             .map_err(|error| HandlerError::Reject(format!("the body must be an order: {error}")))?;
@@ -56,7 +56,7 @@ impl Guest for Work {
         }
         let attempt = Value::Int64(delivery::attempt().into());
         let row = [Value::Text(message.id), attempt];
-        transaction::execute("INSERT INTO work (message_id, attempt) VALUES ($1, $2)", &row)?;
+        transaction::execute("INSERT INTO efforts (message_id, attempt) VALUES ($1, $2)", &row)?;
         if order.fail {
             return Err(HandlerError::Retry(Retry { reason: "told to fail".to_owned(), delay: None }));
         }
