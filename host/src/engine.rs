@@ -38,7 +38,7 @@ mod witness;
 use artifact::Cache;
 use compiler::{Bounds, Compiler};
 use limits::{ANSWER_BYTES, HOSTCALL_BYTES, MOST_HANDLES, REASON_BYTES};
-use memory::{Budget, Limiter};
+use memory::{Budget, Limiter, Share};
 use threads::Threads;
 
 /// How often deadlines are looked at while WebAssembly runs.
@@ -167,14 +167,23 @@ impl Engine {
         self.threads.spawn(run)
     }
 
-    /// Runs one message in a fresh instance.
+    /// Waits until there is memory for a run of a message.
+    pub(crate) async fn enter(&self, message: &Message) -> Share {
+        self.budget.enter(message.body.len()).await
+    }
+
+    /// Waits for that, and runs one message.
     pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
+        let asked = Instant::now();
+        let share = self.enter(run.message).await;
+        self.invoke_within(run, share, started_at.plus(asked.elapsed())).await
+    }
+
+    /// Runs one message in a fresh instance.
+    pub(crate) async fn invoke_within(&self, run: Run<'_>, share: Share, started_at: crate::clock::Timestamp) -> Ran {
         let Run { settings, handler, message, claim, outside, .. } = run;
         let stop = Arc::clone(&run.stop);
-        let asked = Instant::now();
-        let share = self.budget.enter(message.body.len()).await;
         let started = Instant::now();
-        let started_at = started_at.plus(started - asked);
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
         let limiter = Limiter::new(settings.manifest.limits.memory.0, share);
         let state = State::new(run, times, limiter);

@@ -27,6 +27,7 @@ pub mod store;
 mod worker;
 mod relay;
 mod settlement;
+mod pace;
 mod running;
 mod settled;
 pub mod engine;

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::SetOnce;
 
+use crate::clock::Timestamp;
 use crate::message::{Claim, Outcome};
 
 /// The claims of this host, by message (`seq`) and fence: a message that was cancelled and redriven, or whose lease ended,
@@ -42,7 +44,16 @@ impl Stop {
 pub(crate) struct Place {
     running: Arc<Running>,
     claim: (i64, i64),
+    claimed: (Timestamp, Instant),
     pub(crate) stop: Arc<Stop>,
+}
+
+impl Place {
+    /// The store's clock now, as far as it can be known without asking it.
+    pub(crate) fn now(&self) -> Timestamp {
+        let (at, then) = self.claimed;
+        at.plus(then.elapsed())
+    }
 }
 
 impl Running {
@@ -50,7 +61,7 @@ impl Running {
         let stop = Arc::new(Stop::default());
         let key = (claim.seq, claim.fence);
         self.claims().insert(key, (claim.clone(), Arc::clone(&stop)));
-        Place { running: Arc::clone(self), claim: key, stop }
+        Place { running: Arc::clone(self), claim: key, claimed: (claim.claimed_at, Instant::now()), stop }
     }
 
     /// A person takes a message back: asks its runs to end, if there are any here. Returns their claims: they may be in a statement.

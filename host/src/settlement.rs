@@ -31,17 +31,7 @@ impl Settler {
         policy: &Policy,
         usage: Usage,
     ) -> &'static str {
-        let began = Instant::now();
-        let commit = session.commit().await;
-        if commit == Commit::Committed {
-            crash::point(Point::Committed);
-        }
-        self.watch.metrics.committed(began.elapsed());
-        let known = match commit.known() {
-            Some(known) => known,
-            None => self.resolve(claim).await,
-        };
-        match known {
+        match self.commit_all(&[claim], session).await {
             Known::Committed => "completed",
             Known::Fenced => {
                 tracing::warn!(
@@ -60,6 +50,28 @@ impl Settler {
                 outcome.as_str()
             }
         }
+    }
+
+    /// Commits what the session has left: what all these claims did, or nothing of it.
+    pub(crate) async fn commit_all(&self, claims: &[&Claim], session: Box<dyn Session>) -> Known {
+        crash::point(Point::RunReturned);
+        let began = Instant::now();
+        let commit = session.commit().await;
+        if commit == Commit::Committed {
+            crash::point(Point::Committed);
+        }
+        self.watch.metrics.committed(began.elapsed());
+        if let Some(known) = commit.known() {
+            return known;
+        }
+        let mut known = Known::Committed;
+        for claim in claims {
+            match self.resolve(claim).await {
+                Known::Committed => {}
+                other => known = other, // As for all of them.
+            }
+        }
+        known
     }
 
     /// Asks until it is known. The claim is renewed meanwhile, so nobody else begins.

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::calls::LedgerClient;
+use crate::clock::Timestamp;
 use crate::crash::{self, Point};
 use crate::engine::catalog::{Catalog, Function};
 use crate::engine::{Engine, Ran, Run};
@@ -23,6 +24,9 @@ use crate::settled::Settled;
 use crate::settlement::Settler;
 use crate::store::{self, ClaimRequest, Lane, Store};
 use crate::watch::Watch;
+
+mod together;
+mod turn;
 
 /// How many messages run at once.
 const SLOTS: usize = 16;
@@ -118,8 +122,9 @@ impl Worker {
         if functions.is_empty() {
             return 0;
         }
-        let lanes = functions.values().map(|function| self.lane(function)).collect();
-        let limit = u32::try_from(free).unwrap_or(1);
+        let free = u32::try_from(free).unwrap_or(1);
+        let lanes: Vec<Lane> = functions.values().map(|function| self.lane(function, free, suspects)).collect();
+        let limit = lanes.iter().map(|lane| lane.limit.saturating_sub(free)).sum::<u32>() + free;
         let request = ClaimRequest { lanes: shuffled(lanes), limit, suspects, host: self.host.clone() };
         let began = Instant::now();
         let claimed = match self.store.claim(request).await {
@@ -139,14 +144,34 @@ impl Worker {
             crash::point(Point::ClaimCommitted);
             self.watch.metrics.claimed(began.elapsed());
         }
+        self.start(claimed, &functions, running);
+        count
+    }
+
+    /// Begins to run what was claimed: what may share a commit in one task, everything else in one each.
+    fn start(
+        self: &Arc<Self>,
+        claimed: Vec<Claimed>,
+        functions: &HashMap<String, Arc<Function>>,
+        running: &mut JoinSet<()>,
+    ) {
+        let mut batches: HashMap<String, Vec<(Claimed, Place)>> = HashMap::new();
         for claimed in claimed {
             // The version it was claimed for, whatever is deployed in the meantime.
             let Some(function) = functions.get(&claimed.claim.function).cloned() else { continue };
             let place = self.running.enter(&claimed.claim);
+            // What failed before would take its neighbours along.
+            if claimed.claim.attempt == 1 && together::most(&function) > 1 {
+                batches.entry(claimed.claim.function.clone()).or_default().push((claimed, place));
+                continue;
+            }
             let worker = Arc::clone(self);
             running.spawn(async move { worker.handle(&function, claimed, &place).await });
         }
-        count
+        for (name, batch) in batches {
+            let (Some(function), worker) = (functions.get(&name).cloned(), Arc::clone(self)) else { continue };
+            running.spawn(async move { worker.handle_all(&function, batch).await });
+        }
     }
 
     /// Functions that are compiled and not paused, by name.
@@ -157,15 +182,23 @@ impl Worker {
     }
 
     /// How much of a function can be claimed now, within its own concurrency.
-    fn lane(&self, function: &Function) -> Lane {
+    fn lane(&self, function: &Function, free: u32, suspects: bool) -> Lane {
         let manifest = function.manifest();
+        let (here, most) = (self.running.count(&manifest.name), manifest.concurrency());
+        let together = if suspects { 1 } else { together::most(function) };
+        let limit = match together {
+            1 => most.saturating_sub(here).min(free),
+            // One shared commit after another: two at a time would wait for each other's rows.
+            _ if here > 0 => 0,
+            together => together.min(most),
+        };
         Lane {
             function: manifest.name.clone(),
             version: function.version,
             contract: manifest.contract,
             max_attempts: manifest.max_attempts(),
             lease: manifest.lease(),
-            limit: manifest.concurrency().saturating_sub(self.running.count(&manifest.name)),
+            limit,
             concurrency: manifest.flow.concurrency.as_ref().map(|most| most.get_ref().get()),
             rate: manifest.flow.rate,
         }
@@ -231,8 +264,9 @@ impl Worker {
         let began = Instant::now();
         let worker = Arc::clone(self);
         let (run_claim, run_function, stop) = (claim.clone(), Arc::clone(function), Arc::clone(&place.stop));
+        let now = place.now();
         // A panic in there ends this run, and dropping the session rolls it back.
-        let run = self.engine.spawn(async move { worker.invoke(&run_function, run_claim, message, stop).await });
+        let run = self.engine.spawn(async move { worker.invoke(&run_function, run_claim, message, stop, now).await });
         let (outcome, usage, session) = match run.await {
             Ok(Ok(Ran { outcome, usage, session, .. })) => (outcome, usage, Some(session)),
             Ok(Err(error)) => (Outcome::HostFailed(error), Usage::default(), None),
@@ -245,12 +279,12 @@ impl Worker {
             }
         };
         watched.ran(began.elapsed());
+        function.pace.ran_alone(usage.fuel);
         let (fuel, mut end, reason) = (usage.fuel, outcome.as_str(), outcome.reason());
         let policy = function.manifest().policy();
         match settle(&outcome, claim.attempts_counted(), &policy, rand::random()) {
             Settlement::Commit => {
                 if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
-                    crash::point(Point::RunReturned);
                     session.leave(answer, usage.clone());
                     let published = usage.published > 0;
                     end = self.settler.commit(&claim, session, &policy, usage).await;
@@ -288,9 +322,9 @@ impl Worker {
         claim: Claim,
         message: Message,
         stop: Arc<Stop>,
+        started_at: Timestamp,
     ) -> Result<Ran, String> {
         let handler = &function.compiled.get().ok_or("the function is not compiled")?.handler;
-        let started_at = self.store.now().await.map_err(|e| e.to_string())?;
         let mut session = self.store.session();
         session.enter(&claim);
         let (settings, outside) = (&function.settings, Some(&self.outside));

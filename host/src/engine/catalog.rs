@@ -18,6 +18,7 @@ use crate::guest::bindings::MessageHandlerPre;
 use crate::guest::{Settings, State};
 use crate::manifest::Manifest;
 use crate::message::Contract;
+use crate::pace::Pace;
 use crate::store::{self, Activation, Deployed, Deployment, Store, VersionRecord};
 
 mod follow;
@@ -37,6 +38,7 @@ pub struct Function {
     /// Set once it is compiled.
     pub(crate) compiled: OnceLock<Compiled>,
     paused: AtomicBool,
+    pub(crate) pace: Pace,
 }
 
 /// A component that is ready to run.
@@ -62,6 +64,7 @@ impl Function {
             settings: Arc::new(Settings::new(manifest, class, secret)),
             compiled: OnceLock::new(),
             paused: AtomicBool::new(false),
+            pace: Pace::default(),
         })
     }
 
@@ -265,6 +268,7 @@ impl Catalog {
             settings,
             compiled: OnceLock::from(compiled),
             paused: AtomicBool::new(false),
+            pace: Pace::default(),
         };
         let warn = |name| format!("migration {name} was applied; a rollback does not undo it");
         Ok(self.steered(function, migrations.iter().map(warn)))

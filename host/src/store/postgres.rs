@@ -65,6 +65,7 @@ pub(super) struct Postgres {
     guests: Arc<Guests>,
     running: Arc<Running>,
     wake: Wake,
+    promoted: queue::Promoted,
     secret: [u8; 32],
 }
 
@@ -79,7 +80,16 @@ impl Postgres {
         access.mend(&engine).await?;
         let guests = Arc::new(Guests::new(options, Arc::clone(&access)));
         let wake = Wake::start(engine.clone(), readers.clone());
-        let store = Self { engine, readers, access, guests, running: Arc::default(), wake, secret };
+        let store = Self {
+            engine,
+            readers,
+            access,
+            guests,
+            running: Arc::default(),
+            wake,
+            promoted: queue::Promoted::default(),
+            secret,
+        };
         store.say_what_is_open().await?;
         Ok(store)
     }

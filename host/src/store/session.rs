@@ -11,6 +11,10 @@ use crate::message::{Answer, Claim, Event, Usage};
 /// rolls back. Between `enter` and `leave` all calls work for that claim.
 #[async_trait]
 pub trait Session: Send {
+    /// The transaction is going to be that of these claims, of one function version and one call of `claim`. To be said before
+    /// the first of them is entered, if there are several.
+    fn share(&mut self, _: &[&Claim]) {}
+
     /// The next guest call works for this claim.
     fn enter(&mut self, claim: &Claim);
 

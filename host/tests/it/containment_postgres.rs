@@ -132,8 +132,8 @@ const VECTORS: &[Vectors] = &[
         "the engine's functions",
         all(Doomed),
         &[
-            "SELECT semel_api.ack(1, 1, '\\x00', false, '', '', '', 0, 0, 0, 0, 0, 0, '[]', 0)",
-            "SELECT semel_api.enter(1, 1, '\\x00000000000000000000000000000000')",
+            "SELECT semel_api.ack('{1}', '{1}', '\\x00', '{f}', '{x}', '{x}', '{x}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{x}', '{0}')",
+            "SELECT semel_api.enter('{1}', '{1}', '\\x00000000000000000000000000000000')",
             "SELECT semel_api.state_set('\\x00', 'a', 'b')",
             "SELECT semel_api.rehearse('\\x00')",
         ],
@@ -420,7 +420,7 @@ async fn the_next_one_in_a_session_notices_nothing() {
         let prison = set_up.prison().await;
         let look = json!({ "sql": "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name), \
             (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
-            (SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%marked%'), \
+            (SELECT count(*) FROM pg_prepared_statements WHERE from_sql), \
             (SELECT count(*) FROM pg_listening_channels()), 'h\u{e9}llo' \
             FROM pg_settings WHERE context = 'user' AND name <> 'idle_in_transaction_session_timeout'" });
         let before = prison.run("sqlshell", "before", std::slice::from_ref(&look), Completed).await;
@@ -538,7 +538,7 @@ async fn without_the_gate_the_guard_and_the_canary_hold() {
         let claim = bench.claim_one(crate::store::lane()).await;
         let mut guest = PgConnection::connect(&url).await.expect("the app's session");
         let enter = AssertSqlSafe(format!(
-            "BEGIN; SELECT semel_api.enter({}, {}, '\\x{}'); SAVEPOINT semel_canary; {insert}",
+            "BEGIN; SELECT semel_api.enter('{{{}}}', '{{{}}}', '\\x{}'); SAVEPOINT semel_canary; {insert}",
             claim.seq,
             claim.fence,
             hex::encode(claim.token.0)
@@ -579,7 +579,7 @@ async fn what_is_rehearsed_is_never_committed() {
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut superuser).await.expect("two rehearsals");
     let url = format!("postgres://{login}:known@127.0.0.1:{}/{name}", Cluster::shared().port());
     let code = |error: sqlx::Error| error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
-    let ack = "SELECT semel_api.ack(-1, 0, 'f', false, NULL, '[]', NULL, 0, 0, 0, 0, 0, 0, '[]', 0)";
+    let ack = "SELECT semel_api.ack('{-1}', '{0}', 'f', '{f}', '{NULL}', '{x}', '{NULL}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{x}', '{0}')";
     for (token, last, refusal) in [
         ("f", "COMMIT", "SM003"),
         ("f", "COMMIT AND CHAIN", "SM003"),

@@ -99,7 +99,7 @@ const HOSTILE: &[&str] = &[
     "SELECT pg_advisory_xact_lock(1)",
     "SELECT pg_notify('semel', '')",
     "SELECT lo_from_bytea(0, '\\x00')",
-    "SELECT semel_api.ack(1, 1, '\\x00', false, '', '', '', 0, 0, 0, 0, 0, 0, '[]', 0)",
+    "SELECT semel_api.ack('{1}', '{1}', '\\x00', '{f}', '{x}', '{x}', '{x}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{x}', '{0}')",
     "UPDATE pg_settings SET setting = 'off' WHERE name = 'synchronous_commit'",
 ];
 

@@ -17,7 +17,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 31] = [
+const LAYERS: [(&str, &[&str]); 32] = [
     ("crash", &[]),
     ("clock", &[]),
     ("message", &["clock"]),
@@ -29,9 +29,10 @@ const LAYERS: [(&str, &[&str]); 31] = [
     ("running", &["message"]),
     ("settled", &[]),
     ("store", &["clock", "crash", "flow", "message"]),
+    ("pace", &[]),
     ("calls", &["crash", "outside", "store"]),
     ("guest", &["calls", "clock", "crash", "deferred", "message", "manifest", "outside", "running", "store", "engine"]),
-    ("engine", &["calls", "clock", "crash", "message", "manifest", "outside", "running", "store", "guest"]),
+    ("engine", &["calls", "clock", "crash", "pace", "message", "manifest", "outside", "running", "store", "guest"]),
     ("check", &["clock", "message", "running", "store", "engine", "guest"]),
     ("watch", &["message", "store"]),
     ("settlement", &["crash", "message", "settle", "store", "watch"]),

@@ -255,8 +255,8 @@ async fn a_text_is_served_by_no_plan_of_another() {
     let mut guest = Guest::start().await;
     assert_eq!(guest.one("SELECT $1", vec![Value::Int64(7)]).await, text("7"));
     assert_eq!(guest.one("SELECT $1", vec![text("ABCDEFGH")]).await, text("ABCDEFGH"));
-    let api = concat!("SELECT xid, pid FROM ", "semel_api.enter($1, $2, $3)");
-    let stolen = guest.query(api, vec![Value::Int64(1), Value::Int64(1), Value::Bytes(vec![0; 16])]).await;
+    let api = concat!("SELECT xid, pid, migrations FROM ", "semel_api.enter($1, $2, $3)");
+    let stolen = guest.query(api, vec![text("{1}"), text("{1}"), Value::Bytes(vec![0; 16])]).await;
     assert!(matches!(stolen, Err(SqlError::Doomed(_))), "{stolen:?}");
 }
 

@@ -7,18 +7,20 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Executor, Row};
 use tokio::time::timeout;
 
+use super::accept::Query;
 use super::connection::Engine;
-use super::guest::ENTER;
-use super::queue::bind_usage;
+use super::queue::logs;
 use super::running::{Backend, Running, key};
-use super::{Error, classify};
+use super::{Error, classify, number};
+use crate::clock::micros;
 use crate::crash::{self, Point};
 use crate::message::{Answer, Claim, Usage};
 use crate::store::Commit;
 
+const ENTER: &str = include_str!("enter.sql");
 const ACKNOWLEDGE: &str = include_str!("acknowledge.sql");
 
-/// How long all acknowledgements together may take: they wait for locks, and an app's deferred triggers run.
+/// How long the acknowledgement may take: it waits for locks, and an app's deferred triggers run.
 const ACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// How long COMMIT may take before somebody else is asked what became of it. Shorter than the server lets the session stand
 /// still, and no harm if a slow disk takes longer: whoever is asked waits for the end of the transaction.
@@ -64,24 +66,36 @@ pub(super) async fn commit(sql: &mut PgConnection, left: &[Left]) -> Commit {
 }
 
 async fn before_commit(sql: &mut PgConnection, left: &[Left]) -> Result<(), sqlx::Error> {
-    let mut order: Vec<&Left> = left.iter().collect();
-    order.sort_by_key(|left| left.claim.seq);
-    for Left { claim, answer, usage } in order {
-        let given = answer.clone().unwrap_or_default();
-        let acknowledge = sqlx::query(ACKNOWLEDGE)
-            .bind(claim.seq)
-            .bind(claim.fence)
-            .bind(claim.token.0.to_vec())
-            .bind(answer.is_some())
-            .bind(given.content_type)
-            .bind(serde_json::to_string(&given.headers).unwrap_or_default())
-            .bind(given.body)
-            .bind(usage.started_at.map(|at| at.0))
-            .bind(usage.ended_at.map(|at| at.0));
-        bind_usage(acknowledge, usage).execute(&mut *sql).await?;
-    }
-    sql.execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-    sql.execute("SET LOCAL synchronous_commit = on").await.map(drop)
+    acknowledgement(left).execute(&mut *sql).await?;
+    sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL synchronous_commit = on").execute(sql).await.map(drop)
+}
+
+/// One statement for all claims, in the order in which they were entered.
+fn acknowledgement(left: &[Left]) -> Query<'static> {
+    let answer = |left: &Left| left.answer.clone().unwrap_or_default();
+    let headers = |left: &Left| serde_json::to_string(&answer(left).headers).unwrap_or_default();
+    let fuel = |left: &Left| left.usage.fuel.map(|fuel| i64::try_from(fuel).unwrap_or(i64::MAX));
+    sqlx::query(ACKNOWLEDGE)
+        .persistent(false)
+        .bind(column(left, |left| left.claim.seq))
+        .bind(column(left, |left| left.claim.fence))
+        .bind(left.first().map(|left| left.claim.token.0.to_vec()))
+        .bind(column(left, |left| left.answer.is_some()))
+        .bind(column(left, |left| answer(left).content_type))
+        .bind(column(left, headers))
+        .bind(column(left, |left| answer(left).body))
+        .bind(column(left, |left| left.usage.started_at.map(|at| at.0)))
+        .bind(column(left, |left| left.usage.ended_at.map(|at| at.0)))
+        .bind(column(left, fuel))
+        .bind(column(left, |left| number(left.usage.statements)))
+        .bind(column(left, |left| micros(left.usage.sql_time)))
+        .bind(column(left, |left| number(left.usage.published)))
+        .bind(column(left, |left| logs(&left.usage)))
+        .bind(column(left, |left| number(left.usage.logs_dropped)))
+}
+
+fn column<T>(left: &[Left], of: impl Fn(&Left) -> T) -> Vec<T> {
+    left.iter().map(of).collect()
 }
 
 /// Before COMMIT was sent nothing can have happened.
@@ -127,11 +141,21 @@ pub(super) async fn alone(engine: &Engine, running: Arc<Running>, left: Vec<Left
 }
 
 async fn enter(sql: &mut PgConnection, running: &Running, left: &[Left]) -> Result<(), sqlx::Error> {
-    for Left { claim, .. } in left {
-        let enter = sqlx::query(ENTER).bind(claim.seq).bind(claim.fence).bind(claim.token.0.to_vec());
-        let row = enter.fetch_one(&mut *sql).await?;
-        let process = i32::try_from(row.get::<i64, _>(1)).unwrap_or_default();
-        running.has_session(key(claim), Backend { process, transaction: row.get(0) });
-    }
+    let claims: Vec<&Claim> = left.iter().map(|left| &left.claim).collect();
+    let row = entering(&claims).fetch_one(sql).await?;
+    let process = i32::try_from(row.get::<i64, _>(1)).unwrap_or_default();
+    let backend = Backend { process, transaction: row.get(0) };
+    claims.into_iter().for_each(|claim| running.has_session(key(claim), backend));
     Ok(())
+}
+
+/// Binds a transaction to claims, which share a token. As the acknowledgement it is never kept as a prepared statement: the
+/// functions of an app, where it may have any, could put another text under its name, for the next transaction.
+pub(super) fn entering(claims: &[&Claim]) -> Query<'static> {
+    let (seqs, fences): (Vec<i64>, Vec<i64>) = claims.iter().map(|claim| (claim.seq, claim.fence)).unzip();
+    sqlx::query(ENTER)
+        .persistent(false)
+        .bind(seqs)
+        .bind(fences)
+        .bind(claims.first().map(|claim| claim.token.0.to_vec()))
 }

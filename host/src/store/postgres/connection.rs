@@ -65,7 +65,7 @@ impl Engine {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
     {
-        self.held(STATEMENT, move |connection| {
+        self.held(First::SignOfLife, STATEMENT, move |connection| {
             Box::pin(async move {
                 let done = operation(connection).await;
                 let clean = done.as_ref().is_ok_and(clean);
@@ -90,7 +90,7 @@ impl Engine {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
     {
-        self.held(TRANSACTION, move |connection| Box::pin(transaction(connection, keep, operation))).await
+        self.held(First::Begin, TRANSACTION, move |connection| Box::pin(transaction(connection, keep, operation))).await
     }
 
     /// Begins what goes on to its end, whoever waits for it.
@@ -98,14 +98,14 @@ impl Engine {
         self.runtime.spawn(work)
     }
 
-    async fn held<T, F>(&self, longest: Duration, operation: F) -> Result<T, Error>
+    async fn held<T, F>(&self, first: First, longest: Duration, operation: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<Done<T>, Error>> + Send + 'static,
     {
         let sessions = Arc::clone(&self.sessions);
         let task = self.spawn(async move {
-            let (mut connection, _room) = sessions.take().await?;
+            let (mut connection, _room) = sessions.take(first).await?;
             let late = |_| Error::Unavailable("it does not answer".into());
             let (done, clean) = timeout(longest, operation(&mut connection)).await.map_err(late)??;
             if clean {
@@ -125,16 +125,19 @@ struct Sessions {
 }
 
 impl Sessions {
-    async fn take(&self) -> Result<(PgConnection, OwnedSemaphorePermit), Error> {
+    /// One on which this was said, and answered.
+    async fn take(&self, first: First) -> Result<(PgConnection, OwnedSemaphorePermit), Error> {
         let taken = timeout(WAIT, async {
             let room = Arc::clone(&self.room).acquire_owned().await;
             let room = room.map_err(|_| Error::Unavailable("the store is closed".into()))?;
             while let Some(mut connection) = self.pop() {
-                if matches!(timeout(SIGN_OF_LIFE, connection.ping()).await, Ok(Ok(()))) {
+                if matches!(timeout(SIGN_OF_LIFE, begin(&mut connection, first)).await, Ok(Ok(()))) {
                     return Ok((connection, room));
                 }
             }
-            Ok((self.connect().await?, room))
+            let mut connection = self.connect().await?;
+            begin(&mut connection, first).await.map_err(classify)?;
+            Ok((connection, room))
         });
         taken.await.map_err(|_| Error::Unavailable("no session was to be had in time".into()))?
     }
@@ -163,14 +166,27 @@ impl Sessions {
     }
 }
 
-/// What came of it, and whether the transaction is surely over. A COMMIT of a failed transaction says ok and undoes it:
+/// What is said first on a session: an answer shows that it is alive.
+#[derive(Clone, Copy)]
+enum First {
+    SignOfLife,
+    Begin,
+}
+
+async fn begin(connection: &mut PgConnection, first: First) -> Result<(), sqlx::Error> {
+    match first {
+        First::SignOfLife => connection.ping().await,
+        First::Begin => connection.execute("BEGIN").await.map(drop),
+    }
+}
+
+/// In a transaction that has begun: what came of it, and whether it is surely over. A COMMIT of a failed transaction says ok and undoes it:
 /// here the statement before it has succeeded.
 async fn transaction<T, F>(connection: &mut PgConnection, keep: fn(&T) -> bool, operation: F) -> Result<Done<T>, Error>
 where
     T: Send,
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Send,
 {
-    connection.execute("BEGIN").await.map_err(classify)?;
     let done = operation(connection).await;
     if matches!(&done, Ok(value) if keep(value)) {
         connection.execute("COMMIT").await.map_err(classify)?;

@@ -1,2 +1,2 @@
--- In an app's session: binds the transaction to a claim ($1 seq, $2 fence, $3 token).
-SELECT xid, pid FROM semel_api.enter($1, $2, $3)
+-- In an app's session: binds the transaction to claims ($1 their seqs, $2 fences, $3 the token of all).
+SELECT xid, pid, migrations FROM semel_api.enter($1, $2, $3)

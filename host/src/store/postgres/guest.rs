@@ -11,13 +11,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::acknowledge::{self, Left};
 use super::connection::Engine;
-use super::guests::{App, Guests};
+use super::guests::{App, AppSession, Guests};
 use super::running::Backend;
-use super::{Error, classify, guest_sql, rehearsal, running};
+use super::{Error, guest_sql, rehearsal, running};
 use crate::message::Claim;
 use crate::store::{Bounds, Commit, Rows, SqlError, Value};
 
-pub(super) const ENTER: &str = include_str!("enter.sql");
 const REHEARSE: &str = include_str!("rehearse.sql");
 
 /// How long after a signal the next, stronger one comes.
@@ -34,8 +33,8 @@ pub(super) enum Cursor {
 }
 
 pub(super) struct Guest {
-    /// None after the session was lost.
-    sql: Option<PgConnection>,
+    /// None after it was lost.
+    session: Option<AppSession>,
     process: i32,
     /// A savepoint whose name nobody can know: gone if the guest ended the transaction.
     canary: String,
@@ -49,27 +48,29 @@ pub(super) struct Guest {
 impl Guest {
     /// A session with a transaction open, in which nothing was done.
     pub(super) async fn open(engine: Engine, guests: &Guests, app: App, lease: Duration) -> Result<Self, Error> {
-        let (mut sql, room) = guests.take(&engine, &app).await?;
         let canary = format!("semel_{}", hex::encode(rand::random::<[u8; 8]>()));
         // Said each time: a guest may have changed the default. A frozen host lets go of its rows after a lease.
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {}; SAVEPOINT {canary}",
             lease.as_millis().clamp(1, 2_000_000_000)
         );
-        let opened = async {
-            sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut sql).await?;
-            sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()").fetch_one(&mut sql).await
-        };
-        let late = |_| Error::Unavailable("a transaction takes too long to open".into());
-        let process = tokio::time::timeout(SHORT, opened).await.map_err(late)?.map_err(classify)?;
+        let (session, room) = guests.begin(&engine, &app, &begin).await?;
         let cursors = HashMap::new();
-        Ok(Self { sql: Some(sql), process, canary, app, cursors, engine, committed: false, _room: room })
+        Ok(Self {
+            process: session.process,
+            session: Some(session),
+            canary,
+            app,
+            cursors,
+            engine,
+            committed: false,
+            _room: room,
+        })
     }
 
-    /// Binds the transaction to a claim. None if the claim no longer holds.
-    pub(super) async fn enter(&mut self, claim: &Claim) -> Result<Option<Backend>, SqlError> {
-        let enter = sqlx::query(ENTER).bind(claim.seq).bind(claim.fence).bind(claim.token.0.to_vec());
-        self.bind_to(enter).await
+    /// Binds the transaction to claims, which share a token. None if one of them no longer holds.
+    pub(super) async fn enter(&mut self, claims: &[Claim]) -> Result<Option<Backend>, SqlError> {
+        self.bind_to(acknowledge::entering(&claims.iter().collect::<Vec<_>>())).await
     }
 
     /// Binds the transaction to a claim that nobody holds: the server refuses to commit it.
@@ -86,17 +87,19 @@ impl Guest {
         enter: Query<'static, sqlx::Postgres, PgArguments>,
     ) -> Result<Option<Backend>, SqlError> {
         let process = self.process;
-        self.cursors.clear();
         let enter = self.watched(Instant::now() + SHORT, move |sql| {
             Box::pin(async move {
                 match enter.fetch_one(sql).await {
-                    Ok(row) => Ok(Some(row.get(0))),
+                    Ok(row) => Ok(Some((row.get(0), row.get(2)))),
                     Err(error) if acknowledge::is_fenced(&error) => Ok(None),
                     Err(error) => Err(guest_sql::refused(error)),
                 }
             })
         });
-        Ok(enter.await?.map(|transaction| Backend { process, transaction }))
+        let Some((transaction, migrations)) = enter.await? else { return Ok(None) };
+        let gone = || SqlError::Doomed("the transaction is over".into());
+        self.session.as_mut().ok_or_else(gone)?.migrated(migrations).await.map_err(guest_sql::refused)?;
+        Ok(Some(Backend { process, transaction }))
     }
 
     /// Runs a guest's statement that has passed the gate.
@@ -132,7 +135,7 @@ impl Guest {
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, SqlError>> + Send,
     {
         let gone = || SqlError::Doomed("the transaction is over".into());
-        let mut work = operation(self.sql.as_mut().ok_or_else(gone)?);
+        let mut work = operation(&mut self.session.as_mut().ok_or_else(gone)?.sql);
         if let Ok(done) = tokio::time::timeout_at(deadline.into(), &mut work).await {
             return done;
         }
@@ -153,26 +156,26 @@ impl Guest {
             }
         }
         drop(work);
-        self.sql = None;
+        self.session = None;
         Err(SqlError::Deadline)
     }
 
     /// After a statement of which not all was read: the server stops sending, and what it sent is thrown away.
     async fn skip_the_rest(&mut self) {
         let told = running::cancel(&self.engine, self.process).await;
-        let Some(sql) = self.sql.as_mut().filter(|_| told.is_ok()) else {
-            self.sql = None;
+        let Some(session) = self.session.as_mut().filter(|_| told.is_ok()) else {
+            self.session = None;
             return;
         };
         // Once for the server's word that it was cancelled, once for what comes after that.
         for _ in 0..2 {
-            match tokio::time::timeout(SHORT, sql.ping()).await {
+            match tokio::time::timeout(SHORT, session.sql.ping()).await {
                 Ok(Ok(())) => return,
                 Ok(Err(sqlx::Error::Database(_))) => {}
                 _ => break,
             }
         }
-        self.sql = None;
+        self.session = None;
     }
 
     /// Acknowledges and commits: the only place where a guest's effects become visible.
@@ -183,11 +186,11 @@ impl Guest {
         if self.host(release).await.is_err() {
             return Commit::RolledBack;
         }
-        let Some(sql) = self.sql.as_mut() else { return Commit::RolledBack };
-        let committed = acknowledge::commit(sql, &left).await;
+        let Some(session) = self.session.as_mut() else { return Commit::RolledBack };
+        let committed = acknowledge::commit(&mut session.sql, &left).await;
         match committed {
             Commit::Committed => self.committed = true,
-            Commit::Unknown => self.sql = None, // Nothing more is said on this connection.
+            Commit::Unknown => self.session = None, // Nothing more is said on this connection.
             _ => {}
         }
         committed
@@ -198,8 +201,8 @@ impl Guest {
         if !self.committed && self.host("ROLLBACK".into()).await.is_err() {
             return; // Closed, and so undone.
         }
-        if let Some(sql) = self.sql.take() {
-            guests.give(self.app.name, sql).await;
+        if let Some(session) = self.session.take() {
+            guests.give(self.app.name, session, self.committed).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The queue's operations on Postgres. The order of statements in each is that of 0001_engine.sql.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -14,7 +14,7 @@ use super::session::PostgresSession;
 use super::{Error, Postgres, classify, number, recover, unsigned};
 use crate::clock::{Timestamp, micros};
 use crate::crash::{self, Point};
-use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
+use crate::message::{Claim, Claimed, Event, LogLine, Message, Token, Usage};
 use crate::store::{ClaimRequest, Enqueued, Failure, Key, Known, Lane, LogRecord, Queue, Recovered, Session, Target};
 
 const PROMOTE: &str = include_str!("promote.sql");
@@ -32,6 +32,24 @@ const RESOLVE: &str = include_str!("resolve.sql");
 
 /// How often the session of an unknown commit is ended before somebody is told to ask again.
 const RESOLVE_ROUNDS: u32 = 3;
+
+/// Between two looks for messages whose time has come, however often is claimed.
+const PROMOTE_EVERY: Duration = Duration::from_millis(20);
+
+/// When this host looked last.
+#[derive(Default)]
+pub(super) struct Promoted(Mutex<Option<Instant>>);
+
+impl Promoted {
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= PROMOTE_EVERY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
 
 #[async_trait]
 impl Queue for Postgres {
@@ -53,10 +71,12 @@ impl Queue for Postgres {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error> {
-        let promote = self
-            .engine
-            .run(|connection| Box::pin(async move { connection.execute(PROMOTE).await.map(drop).map_err(classify) }));
-        promote.await?;
+        if self.promoted.is_due() {
+            let promote = self.engine.run(|connection| {
+                Box::pin(async move { connection.execute(PROMOTE).await.map(drop).map_err(classify) })
+            });
+            promote.await?;
+        }
         self.engine.transaction(move |from| Box::pin(async move { claim(from, &request).await })).await
     }
 
@@ -298,21 +318,26 @@ async fn record_attempt(
 }
 
 /// Fuel, statements, time in them, published, logs, logs dropped.
-pub(super) fn bind_usage<'q>(query: Query<'q>, usage: &Usage) -> Query<'q> {
-    let log = |line: &crate::message::LogLine| LogRecord {
-        at: line.at,
-        level: line.level.into(),
-        message: line.message.clone(),
-        fields: line.fields.clone(),
-    };
-    let logs: Vec<LogRecord> = usage.logs.iter().map(log).collect();
+fn bind_usage<'q>(query: Query<'q>, usage: &Usage) -> Query<'q> {
     query
         .bind(usage.fuel.map(|fuel| i64::try_from(fuel).unwrap_or(i64::MAX)))
         .bind(number(usage.statements))
         .bind(micros(usage.sql_time))
         .bind(number(usage.published))
-        .bind(serde_json::to_string(&logs).unwrap_or_else(|_| "[]".into()))
+        .bind(logs(usage))
         .bind(number(usage.logs_dropped))
+}
+
+/// The lines of a log, as the table has them.
+pub(super) fn logs(usage: &Usage) -> String {
+    let line = |line: &LogLine| LogRecord {
+        at: line.at,
+        level: line.level.into(),
+        message: line.message.clone(),
+        fields: line.fields.clone(),
+    };
+    let lines: Vec<LogRecord> = usage.logs.iter().map(line).collect();
+    serde_json::to_string(&lines).unwrap_or_else(|_| "[]".into())
 }
 
 /// None if the old session does not let go of the message in time.

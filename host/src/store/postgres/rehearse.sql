@@ -1,2 +1,2 @@
 -- In an app's session: binds the transaction to a rehearsal ($1 token of rehearsal_begin.sql).
-SELECT xid, pid FROM semel_api.rehearse($1)
+SELECT xid, pid, migrations FROM semel_api.rehearse($1)

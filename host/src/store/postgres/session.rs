@@ -30,8 +30,10 @@ pub(super) struct PostgresSession {
     running: Arc<Running>,
     hint: Arc<Hint>,
     turn: Option<mpsc::Sender<Work>>,
+    /// All that share the transaction, and the one that is in.
+    claims: Vec<Claim>,
     claim: Option<Claim>,
-    /// Whether the transaction knows the claim that is in.
+    /// Whether the transaction knows the claims.
     entered: bool,
     /// The transaction was refused: the claim is somebody else's.
     fenced: bool,
@@ -51,6 +53,7 @@ impl PostgresSession {
             running: Arc::clone(&store.running),
             hint: store.wake.hint(),
             turn: None,
+            claims: Vec::new(),
             claim: None,
             entered: false,
             fenced: false,
@@ -94,16 +97,11 @@ impl PostgresSession {
         turn.send(work).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
-
-    /// Claims of this session, for the registry.
-    fn keys(&self) -> Vec<super::running::Key> {
-        self.left.iter().map(|left| &left.claim).chain(&self.claim).map(key).collect()
-    }
 }
 
 impl Drop for PostgresSession {
     fn drop(&mut self) {
-        self.keys().into_iter().for_each(|key| self.running.leave(key));
+        self.claims.iter().for_each(|claim| self.running.leave(key(claim)));
     }
 }
 
@@ -117,10 +115,18 @@ async fn own(mut guest: Guest, guests: Arc<Guests>, mut inbox: mpsc::Receiver<Wo
 
 #[async_trait]
 impl Session for PostgresSession {
+    fn share(&mut self, claims: &[&Claim]) {
+        for claim in claims {
+            self.running.enter(key(claim));
+            self.claims.push((*claim).clone());
+        }
+    }
+
     fn enter(&mut self, claim: &Claim) {
-        self.running.enter(key(claim));
+        if !self.claims.iter().any(|known| key(known) == key(claim)) {
+            self.share(&[claim]);
+        }
         self.claim = Some(claim.clone());
-        self.entered = false;
         self.savepoints.clear();
     }
 
@@ -140,17 +146,17 @@ impl Session for PostgresSession {
             self.turn = Some(turn);
         }
         if !self.entered {
-            let (key, rehearses) = (key(&claim), self.rehearses);
+            let (claims, rehearses) = (self.claims.clone(), self.rehearses);
             let enter = self.send(move |guest| {
                 Box::pin(
-                    async move { if rehearses { guest.rehearse(&claim).await } else { guest.enter(&claim).await } },
+                    async move { if rehearses { guest.rehearse(&claim).await } else { guest.enter(&claims).await } },
                 )
             });
             let entered = enter.await;
             self.fenced = matches!(entered, Ok(None));
             let entered = entered.map_err(|error| Error::Unavailable(format!("the claim was not entered: {error:?}")));
             let backend = entered?.ok_or(Error::Fenced)?;
-            self.running.has_session(key, backend);
+            self.claims.iter().for_each(|claim| self.running.has_session(key(claim), backend));
             self.entered = true;
         }
         Ok(())
@@ -289,7 +295,7 @@ impl Session for PostgresSession {
         };
         match committed {
             Commit::Committed if self.published => self.hint.all(),
-            Commit::Unknown => drop(std::mem::take(&mut self.left)), // Known to `resolve` until it has an answer.
+            Commit::Unknown => drop(std::mem::take(&mut self.claims)), // Known to `resolve` until it has an answer.
             _ => {}
         }
         committed
