@@ -166,6 +166,17 @@ pub async fn during<F: Future>(here: Point, work: F) -> F::Output {
     }
 }
 
+/// The same for work that is done on this thread: the moment comes while it goes on.
+pub fn beside<T>(here: Point, work: impl FnOnce() -> T) -> T {
+    if ARMED.load(Ordering::Relaxed) != here as u8 + 1 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| point(here));
+        work()
+    })
+}
+
 #[cold]
 fn reached() {
     let Some(plan) = PLAN.get() else { return };
@@ -247,6 +258,7 @@ mod tests {
     async fn unarmed_points_are_passed() {
         point(Point::Committed);
         assert_eq!(during(Point::CommitSent, async { 7 }).await, 7);
+        assert_eq!(beside(Point::CommitSent, || 7), 7);
         assert_eq!((armed(), takes_power()), (None, false));
     }
 }

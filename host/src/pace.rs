@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Messages in one commit at most.
-const MOST: u32 = 128;
+const MOST: u32 = 256;
 /// As many share the first one, before it is known how long that takes.
 const FIRST: u32 = 8;
 /// For so long a commit may be held open, as far as that can be told: the last message to come waits for the one before.

@@ -25,8 +25,11 @@ use crate::settlement::Settler;
 use crate::store::{self, ClaimRequest, Lane, Store};
 use crate::watch::Watch;
 
+mod streams;
 mod together;
 mod turn;
+
+use streams::Streams;
 
 /// How many messages run at once.
 const SLOTS: usize = 16;
@@ -50,6 +53,9 @@ pub(crate) struct Worker {
     /// Says that a commit may have left something for [`crate::relay`].
     sendable: Arc<Notify>,
     suspects: AtomicBool,
+    streams: Streams,
+    /// There may be room for another batch.
+    free: Notify,
     /// Whether leases are renewed. Always, but in an experiment that asks what it is good for.
     renews: bool,
 }
@@ -80,6 +86,8 @@ impl Worker {
             settler,
             sendable,
             suspects,
+            streams: Streams::default(),
+            free: Notify::new(),
             renews,
         })
     }
@@ -104,6 +112,7 @@ impl Worker {
             tokio::select! {
                 () = self.store.wait(POLL), if running.len() <= SLOTS / 2 => {}
                 Some(_) = running.join_next() => {}
+                () = self.free.notified() => {}
                 _ = stop.changed() => {}
             }
         }
@@ -170,7 +179,8 @@ impl Worker {
         }
         for (name, batch) in batches {
             let (Some(function), worker) = (functions.get(&name).cloned(), Arc::clone(self)) else { continue };
-            running.spawn(async move { worker.handle_all(&function, batch).await });
+            let batched = self.streams.of(&name).claimed(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            running.spawn(async move { worker.handle_all(&function, batch, batched).await });
         }
     }
 
@@ -188,8 +198,7 @@ impl Worker {
         let together = if suspects { 1 } else { together::most(function) };
         let limit = match together {
             1 => most.saturating_sub(here).min(free),
-            // One shared commit after another: two at a time would wait for each other's rows.
-            _ if here > 0 => 0,
+            _ if !self.streams.of(&manifest.name).has_room(here) => 0,
             together => together.min(most),
         };
         Lane {

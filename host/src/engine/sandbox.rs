@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::limits::{LARGEST_MEMORY, LARGEST_TABLE, MOST_INSTANCES, STACK_BYTES, WASM_STACK_BYTES};
 
@@ -72,8 +72,17 @@ fn pool() -> PoolingAllocationConfig {
         .max_memory_size(usize::try_from(LARGEST_MEMORY).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(2 << 20)
         .table_keep_resident(64 << 10)
-        .max_unused_warm_slots(n);
+        .max_unused_warm_slots(n)
+        .pagemap_scan(if swaps() { Enabled::No } else { Enabled::Auto });
     pool
+}
+
+/// Whether memory of this process may be swapped out, as far as that can be seen. Then the kernel's list of pages that a guest
+/// wrote has gaps, and what is not on it would be there for the next guest: memories are made new as a whole, which takes
+/// longer.
+fn swaps() -> bool {
+    let devices = std::fs::read_to_string("/proc/swaps");
+    devices.map_or(true, |devices| devices.lines().count() > 1) // The first line is a heading.
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //! and clocks, and what the host waits for (answers of the database, requests, the next heartbeat) must not come late
 //! because of a guest.
 
+use std::num::NonZeroUsize;
+
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// As many as the machine has cores.
+/// As many as the machine has cores, and one. A statement may run on the thread of whoever asked for it and keep it to its
+/// deadline; where it does, one guest at a time is in the database, so there is a thread for all the others.
 pub(super) struct Threads {
     handle: Handle,
     /// Until it is dropped.
@@ -15,7 +18,10 @@ pub(super) struct Threads {
 impl Threads {
     pub(super) fn start() -> std::io::Result<Self> {
         // Clocks are looked at after each slice of a guest, not after dozens of them.
-        let runtime = Builder::new_multi_thread().thread_name("semel-guest").event_interval(1).enable_all().build()?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let mut threads = Builder::new_multi_thread();
+        let runtime =
+            threads.worker_threads(cores + 1).thread_name("semel-guest").event_interval(1).enable_all().build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 

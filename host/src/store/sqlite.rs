@@ -1,9 +1,9 @@
 //! SQLite: one file holds the queue and the app's tables; one host process holds the file.
 //!
-//! All writes go through one connection on a thread of its own (`writer.rs`), where the engine's short statements go
-//! before guests' transactions; reads go through a small pool. The guest's statements run on the same connection as
-//! the engine's, behind the walls of `walls.rs` and `guest_sql.rs`, since effects and acknowledgement are one commit.
-//! WAL with `synchronous=FULL`: what is acknowledged survives power loss.
+//! All writes go through one connection (`connection.rs`). A thread has it (`writer.rs`), does the engine's short
+//! operations, and lends it to a guest for a transaction; reads go through a small pool beside it. The guest's statements
+//! run on the same connection as the engine's, behind the walls of `walls.rs` and `guest_sql.rs`, since effects and
+//! acknowledgement are one commit. WAL with `synchronous=FULL`: what is acknowledged survives power loss.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::sync::Notify;
 
 use super::{Error, Held};
@@ -21,6 +19,7 @@ use crate::clock::AnchoredClock;
 use crate::crash;
 
 mod accept;
+mod acknowledge;
 mod byte_code;
 mod catalog;
 mod connection;
@@ -30,13 +29,17 @@ mod fuzz;
 mod gate;
 mod group;
 mod guest_sql;
+mod harden;
 mod health;
+mod kept;
 mod ledger;
 mod power;
 mod queue;
 mod records;
 mod schema;
 mod session;
+mod sqlstate;
+mod statement;
 mod steering;
 mod values;
 mod walls;
@@ -47,9 +50,6 @@ use ledger::LedgerFile;
 use writer::Writer;
 
 const HELD: &str = include_str!("sqlite/held.sql");
-
-/// The oldest SQLite whose WAL is known to be right.
-const OLDEST: (u32, u32, u32) = (3, 51, 3);
 
 pub(super) struct Sqlite {
     writer: Writer,
@@ -70,10 +70,8 @@ impl Sqlite {
             power::arm()?;
         }
         let clock = AnchoredClock::anchor();
-        let options = options(&path).create_if_missing(true).synchronous(SqliteSynchronous::Full);
-        let writer = Writer::start(options, clock, lock).await.map_err(|e| at(&path, &e))?;
-        let opened =
-            writer.run(move |connection| Box::pin(schema::prepare(connection))).await.map_err(|e| at(&path, &e))?;
+        let writer = Writer::start(path.clone(), clock, lock).await.map_err(|e| at(&path, &e))?;
+        let opened = writer.run(schema::prepare).await.map_err(|e| at(&path, &e))?;
         let ledger = LedgerFile::open(&path, clock).await?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options_for_reading(&path));
         let work = Arc::new(Notify::new());
@@ -81,21 +79,12 @@ impl Sqlite {
     }
 
     /// Runs an operation of the engine in a transaction of its own: committed if it is ok, else without a trace.
-    async fn transaction<T, F>(&self, operation: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut Connection) -> LocalBoxFuture<'c, Result<T, Error>> + Send + 'static,
-    {
-        self.writer.run(move |connection| Box::pin(connection.transaction(operation))).await
+    async fn transaction<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.run(move |connection| connection.transaction(operation)).await
     }
-}
-
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
-        .optimize_on_close(false, None)
 }
 
 fn options_for_reading(path: &Path) -> SqliteConnectOptions {
@@ -173,32 +162,52 @@ fn lock(path: &Path) -> Result<Lock, Error> {
 pub(super) async fn held(path: &str) -> anyhow::Result<Vec<Held>> {
     let path = canonical(Path::new(path))?;
     let lock = lock(&path)?;
-    let mut connection = options(&path).connect().await?;
-    let rows: Vec<(String, i64, String)> = sqlx::query_as(HELD).fetch_all(&mut connection).await?;
-    connection.close().await?;
+    let connection = rusqlite::Connection::open(&path)?;
+    let mut statement = connection.prepare(HELD)?;
+    let held = statement
+        .query_map((), |row| Ok(Held { message: row.get(0)?, attempt: row.get(1)?, host: row.get(2)? }))?
+        .collect::<Result<_, _>>()?;
     drop(lock);
-    let attempt = |number| u32::try_from(number).unwrap_or(0);
-    Ok(rows.into_iter().map(|(message, number, host)| Held { message, attempt: attempt(number), host }).collect())
+    Ok(held)
 }
 
-/// What a driver error means to the caller.
+/// As the database keeps lists, and as `json_each` reads them.
+fn json<T: serde::Serialize>(list: &[T]) -> String {
+    if list.is_empty() {
+        return "[]".into(); // As most of them are.
+    }
+    serde_json::to_string(list).unwrap_or_else(|_| "[]".into())
+}
+
+/// What an error of the readers' driver means to the caller.
 fn classify(error: sqlx::Error) -> Error {
     let text = error.to_string();
     match &error {
         sqlx::Error::Database(database) => {
-            let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
-            match code {
-                libsqlite3_sys::SQLITE_BUSY
-                | libsqlite3_sys::SQLITE_LOCKED
-                | libsqlite3_sys::SQLITE_FULL
-                | libsqlite3_sys::SQLITE_IOERR
-                | libsqlite3_sys::SQLITE_NOMEM
-                | libsqlite3_sys::SQLITE_READONLY
-                | libsqlite3_sys::SQLITE_CANTOPEN => Error::Unavailable(text),
-                _ => Error::Broken(text),
-            }
+            by_code(database.code().and_then(|code| code.parse().ok()).unwrap_or_default(), text)
         }
         sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Error::Unavailable(text),
+        _ => Error::Broken(text),
+    }
+}
+
+/// What an error of the writer's connection means to the caller.
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        by_code(error.sqlite_error().map_or(0, |error| error.extended_code), error.to_string())
+    }
+}
+
+/// By SQLite's result code.
+fn by_code(code: i32, text: String) -> Error {
+    match code & 0xff {
+        libsqlite3_sys::SQLITE_BUSY
+        | libsqlite3_sys::SQLITE_LOCKED
+        | libsqlite3_sys::SQLITE_FULL
+        | libsqlite3_sys::SQLITE_IOERR
+        | libsqlite3_sys::SQLITE_NOMEM
+        | libsqlite3_sys::SQLITE_READONLY
+        | libsqlite3_sys::SQLITE_CANTOPEN => Error::Unavailable(text),
         _ => Error::Broken(text),
     }
 }

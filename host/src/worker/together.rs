@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 
+use super::streams::Batched;
 use super::turn::{Held, Turn};
 use super::{SLOTS, Worker};
 use crate::engine::Run;
@@ -37,34 +38,53 @@ pub(super) fn most(function: &Function) -> u32 {
 
 impl Worker {
     /// Messages of one function version from their claims to their settlement: in one commit if that can be, or else one by one.
-    pub(super) async fn handle_all(self: &Arc<Self>, function: &Arc<Function>, batch: Vec<(Claimed, Place)>) {
+    pub(super) async fn handle_all(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        batch: Vec<(Claimed, Place)>,
+        batched: Batched,
+    ) {
         let batch = Arc::new(batch);
-        if batch.len() > 1 && self.share(function, &batch).await {
-            return;
-        }
+        let turn = batched.run().await;
+        self.free.notify_one();
+        let Some(turn) = self.share(function, &batch, &batched, turn).await else { return };
         let alone = stream::iter(batch.iter()).for_each_concurrent(SLOTS, |(claimed, place)| async move {
             self.handle(function, claimed.clone(), place).await;
         });
         alone.await;
+        drop(turn); // Not before: another batch would meet them at their rows.
     }
 
-    /// Runs messages and commits once. False if that came to nothing, and nothing is left of it.
-    async fn share(self: &Arc<Self>, function: &Arc<Function>, batch: &Batch) -> bool {
+    /// Runs messages and commits once. Returns its turn if that came to nothing, and nothing is left of it.
+    async fn share<'t>(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        batch: &Batch,
+        batched: &'t Batched,
+        turn: MutexGuard<'t, ()>,
+    ) -> Option<MutexGuard<'t, ()>> {
+        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        if count < 2 {
+            return Some(turn);
+        }
         let label = function.class().to_string();
         let watched =
             batch.iter().map(|(Claimed { claim, message }, _)| self.watch.attempt(claim, message, label.clone()));
         let watched: Vec<_> = watched.collect();
         let (worker, its, run_batch) = (Arc::clone(self), Arc::clone(function), Arc::clone(batch));
         let run = self.engine.spawn(async move { worker.run_all(&its, &run_batch).await });
-        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let Ok(Some((session, usages))) = run.await else {
             function.pace.fell_apart(count);
-            return false;
+            return Some(turn);
         };
         let claims: Vec<&Claim> = batch.iter().map(|(claimed, _)| &claimed.claim).collect();
-        if self.settler.commit_all(&claims, session).await != Known::Committed {
+        let before = batched.commit().await;
+        drop(turn);
+        let known = self.settler.commit_all(&claims, session).await;
+        drop(before);
+        if known != Known::Committed {
             function.pace.fell_apart(count);
-            return false;
+            return Some(batched.run_again().await);
         }
         if usages.iter().any(|usage| usage.published > 0) {
             self.sendable.notify_one();
@@ -73,7 +93,7 @@ impl Worker {
             watched.ended("completed", "", usage.fuel);
             self.settled.notify(&claimed.message.id);
         }
-        true
+        None
     }
 
     /// All in one transaction, for as long as all goes well. What is under way when something does not is waited for.

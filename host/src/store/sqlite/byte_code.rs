@@ -3,8 +3,8 @@
 //! Names and authorizer look at what the statement says, and SQLite does not ask about everything (columns that a join
 //! compares by `USING`). Here the plan itself is read, instruction by instruction, before it runs: only instructions that
 //! plain statements need, only tables and indexes of the app, only functions that compute. It is the very program that
-//! runs afterwards (`sqlite3_stmt_explain` shows it without planning anew), so there is no verdict to keep and none that
-//! could be old. Triggers and foreign keys are sub-programs, and are shown as well.
+//! runs afterwards, once or often (`sqlite3_stmt_explain` shows it without planning anew), so there is no verdict to keep and
+//! none that could be old. Triggers and foreign keys are sub-programs, and are shown as well.
 //!
 //! One thing is different because of it: `changes()` inside a statement that writes is 0.
 
@@ -36,6 +36,7 @@ pub(super) struct Program {
     opcodes: Vec<&'static str>,
     opened: Vec<Opened>,
     schema: Option<Version>,
+    deep: bool,
 }
 
 /// A version of the schema: its cookie, and the generation of what this connection knows of it.
@@ -76,7 +77,7 @@ impl Program {
     pub(super) fn read(statement: *mut ffi::sqlite3_stmt) -> Result<Option<Self>, String> {
         let mut program = Self::default();
         let mut verdict = Ok(());
-        // SAFETY: the caller has locked the connection; the statement is alive and not running. The texts of an
+        // SAFETY: the connection is the caller's; the statement is alive and not running. The texts of an
         // instruction live until the next step.
         unsafe {
             if ffi::sqlite3_stmt_explain(statement, 1) != ffi::SQLITE_OK {
@@ -117,12 +118,19 @@ impl Program {
                 if !is_computing(name) {
                     return Err(format!("it calls {name}"));
                 }
+                self.deep |= name.starts_with("json") || name.starts_with("->");
             }
+            "VOpen" => self.deep = true,
             _ if HARMLESS.contains(opcode) => {}
             _ => return Err(format!("it needs the instruction {opcode} {p1} {p2} {p3}")),
         }
         self.opcodes.push(HARMLESS.get(opcode).copied().unwrap_or_default());
         Ok(())
+    }
+
+    /// Whether what it calls goes as deep into the stack as a value is nested: all that has to do with JSON.
+    pub(super) fn is_deep(&self) -> bool {
+        self.deep
     }
 
     /// Whether everything it opens is the app's. `load` reads what that is, where the schema is another than last time.
@@ -163,7 +171,7 @@ impl Owned {
         const TABLES: &CStr = c"SELECT tbl_name, rootpage FROM sqlite_schema WHERE type IN ('table', 'index')";
         let mut owned = Self::default();
         let mut statement = std::ptr::null_mut();
-        // SAFETY: the caller has locked the connection; names live until the next step.
+        // SAFETY: the connection is the caller's; names live until the next step.
         unsafe {
             let prepared =
                 ffi::sqlite3_prepare_v2(database, TABLES.as_ptr(), -1, &raw mut statement, std::ptr::null_mut());

@@ -9,7 +9,7 @@ use sqlx::{Executor, Row};
 
 use super::connection::Connection;
 use super::walls::Mode;
-use super::{Error, Sqlite, classify, gate};
+use super::{Error, Sqlite, classify, gate, guest_sql};
 use crate::clock::Timestamp;
 use crate::message::Contract;
 use crate::store::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
@@ -44,20 +44,16 @@ impl Catalog for Sqlite {
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Error> {
-        let deploy = self.transaction(move |of| Box::pin(async move { deploy(of, &deployment).await }));
-        let deployed = deploy.await?;
+        let deployed = self.transaction(move |of| deploy(of, &deployment)).await?;
         self.work.notify_one();
         Ok(deployed)
     }
 
     async fn activate(&self, version: i64, of: Activation) -> Result<Vec<String>, Error> {
         let activate = self.transaction(move |connection| {
-            Box::pin(async move {
-                let after = sqlx::query_scalar(MIGRATIONS_AFTER).bind(&of.function).bind(version);
-                let kept = after.fetch_all(&mut connection.sql).await.map_err(classify)?;
-                check_app(connection, &of).await?;
-                activate(connection, version, &of).await.map(|()| kept)
-            })
+            let kept = connection.all(MIGRATIONS_AFTER, (&of.function, version), |row| row.get(0))?;
+            check_app(connection, &of)?;
+            activate(connection, version, &of).map(|()| kept)
         });
         let kept = activate.await?;
         self.work.notify_one();
@@ -66,13 +62,7 @@ impl Catalog for Sqlite {
 
     async fn pause(&self, function: &str, paused: bool) -> Result<bool, Error> {
         let function = function.to_owned();
-        let pause = self.transaction(move |connection| {
-            Box::pin(async move {
-                let pause = sqlx::query(PAUSE).bind(function).bind(paused);
-                Ok(pause.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
-            })
-        });
-        let known = pause.await?;
+        let known = self.transaction(move |of| Ok(of.execute(PAUSE, (function, paused))? == 1)).await?;
         self.work.notify_one();
         Ok(known)
     }
@@ -80,14 +70,10 @@ impl Catalog for Sqlite {
     async fn remove(&self, function: &str) -> Result<Option<u32>, Error> {
         let function = function.to_owned();
         self.transaction(move |connection| {
-            Box::pin(async move {
-                let remove = sqlx::query(REMOVE).bind(&function);
-                let known = remove.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1;
-                sqlx::query(UNSUBSCRIBE).bind(&function).execute(&mut connection.sql).await.map_err(classify)?;
-                let waiting = sqlx::query_scalar(REMOVE_WAITING).bind(function).fetch_one(&mut connection.sql);
-                let waiting = waiting.await.map_err(classify)?;
-                Ok(known.then_some(waiting))
-            })
+            let known = connection.execute(REMOVE, [&function])? == 1;
+            connection.execute(UNSUBSCRIBE, [&function])?;
+            let waiting = connection.one(REMOVE_WAITING, [&function], |row| row.get(0))?;
+            Ok(known.then_some(waiting))
         })
         .await
     }
@@ -129,41 +115,30 @@ fn version(row: &SqliteRow) -> Result<VersionRecord, Error> {
     })
 }
 
-async fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<Deployed, Error> {
-    check_app(connection, &deployment.activation).await?;
+fn deploy(connection: &mut Connection, deployment: &Deployment) -> Result<Deployed, Error> {
+    let Deployment { digest, manifest, contract, activation, .. } = deployment;
+    check_app(connection, activation)?;
     let mut migrations = Vec::new();
     for (name, text) in &deployment.migrations {
-        if apply_migration(connection, &deployment.activation, name, text).await? {
+        if apply_migration(connection, activation, name, text)? {
             migrations.push(name.clone());
         }
     }
-    let same = sqlx::query_scalar(SAME)
-        .bind(&deployment.activation.function)
-        .bind(&deployment.digest)
-        .bind(&deployment.manifest)
-        .bind(deployment.contract.as_str());
-    if let Some(version) = same.fetch_optional(&mut connection.sql).await.map_err(classify)? {
+    let same = (&activation.function, digest, manifest, contract.as_str());
+    if let Some(version) = connection.optional(SAME, same, |row| row.get(0))? {
         return Ok(Deployed { version, migrations });
     }
     let now = connection.clock.now();
-    let component = sqlx::query(COMPONENT).bind(&deployment.digest).bind(&deployment.component);
-    component.execute(&mut connection.sql).await.map_err(classify)?;
-    let version = sqlx::query_scalar(VERSION)
-        .bind(&deployment.activation.function)
-        .bind(&deployment.digest)
-        .bind(&deployment.manifest)
-        .bind(deployment.contract.as_str())
-        .bind(&deployment.label)
-        .bind(now.0);
-    let version: i64 = version.fetch_one(&mut connection.sql).await.map_err(classify)?;
-    activate(connection, version, &deployment.activation).await?;
+    connection.execute(COMPONENT, (digest, &deployment.component))?;
+    let version = (&activation.function, digest, manifest, contract.as_str(), &deployment.label, now.0);
+    let version: i64 = connection.one(VERSION, version, |row| row.get(0))?;
+    activate(connection, version, activation)?;
     Ok(Deployed { version, migrations })
 }
 
 /// One file holds the tables of one app.
-async fn check_app(connection: &mut Connection, Activation { function, app, .. }: &Activation) -> Result<(), Error> {
-    let other = sqlx::query_scalar(OTHER_APP).bind(function).bind(app);
-    let other: Option<String> = other.fetch_optional(&mut connection.sql).await.map_err(classify)?;
+fn check_app(connection: &Connection, Activation { function, app, .. }: &Activation) -> Result<(), Error> {
+    let other: Option<String> = connection.optional(OTHER_APP, (function, app), |row| row.get(0))?;
     let refused = |other| {
         Error::Refused(format!(
             "app = \"{app}\": the database of this host holds the app \"{other}\", and can hold one; deploy to a host with \
@@ -174,65 +149,62 @@ async fn check_app(connection: &mut Connection, Activation { function, app, .. }
 }
 
 /// Makes a version the active one, and what waits of the function stand as it asks.
-async fn activate(connection: &mut Connection, version: i64, of: &Activation) -> Result<(), Error> {
-    let activate =
-        sqlx::query(ACTIVATE).bind(&of.function).bind(&of.app).bind(version).bind(of.serial).bind(of.backlog);
-    activate.execute(&mut connection.sql).await.map_err(classify)?;
+fn activate(connection: &Connection, version: i64, of: &Activation) -> Result<(), Error> {
+    connection.execute(ACTIVATE, (&of.function, &of.app, version, of.serial, of.backlog))?;
     // From nothing: a removal that was broken off may have taken the head of a group.
     for order in [PARALLEL].into_iter().chain(of.serial.then_some(SERIAL)) {
-        sqlx::query(order).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
+        connection.execute(order, [&of.function])?;
     }
-    sqlx::query(UNSUBSCRIBE).bind(&of.function).execute(&mut connection.sql).await.map_err(classify)?;
+    connection.execute(UNSUBSCRIBE, [&of.function])?;
     for topic in &of.topics {
-        let subscribe = sqlx::query(SUBSCRIBE).bind(topic).bind(&of.function);
-        subscribe.execute(&mut connection.sql).await.map_err(classify)?;
+        connection.execute(SUBSCRIBE, (topic, &of.function))?;
     }
     Ok(())
 }
 
 /// The engine's part of the schema, as text.
-async fn engine_schema(connection: &mut Connection) -> Result<String, Error> {
-    sqlx::query_scalar(ENGINE_SCHEMA).fetch_one(&mut connection.sql).await.map_err(classify)
+fn engine_schema(connection: &Connection) -> Result<String, Error> {
+    connection.one(ENGINE_SCHEMA, (), |row| row.get(0))
 }
 
 /// Applies one app migration unless it was applied before (then it returns false); one that has changed since is refused.
-async fn apply_migration(connection: &mut Connection, of: &Activation, name: &str, text: &str) -> Result<bool, Error> {
+fn apply_migration(connection: &mut Connection, of: &Activation, name: &str, text: &str) -> Result<bool, Error> {
     let refused = |why: String| Error::Refused(format!("migration {name}: {why}"));
-    let checksum = hex::encode(Sha256::digest(text));
-    let find = sqlx::query(MIGRATION_FIND).bind(&of.app).bind(name);
-    if let Some(known) = find.fetch_optional(&mut connection.sql).await.map_err(classify)? {
-        if known.get::<&str, _>(0) == checksum {
-            return Ok(false);
+    let (app, checksum) = (&of.app, hex::encode(Sha256::digest(text)));
+    let known: Option<(String, String)> =
+        connection.optional(MIGRATION_FIND, (app, name), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    match known {
+        Some((known, _)) if known == checksum => return Ok(false),
+        Some((_, by)) => {
+            return Err(refused(format!(
+                "the app \"{app}\" has applied a file of this name with another text (for the function \"{by}\"); leave \
+                 that one as it was, and give a new migration a name of its own with a higher number"
+            )));
         }
-        let (app, by) = (&of.app, known.get::<&str, _>(1));
-        return Err(refused(format!(
-            "the app \"{app}\" has applied a file of this name with another text (for the function \"{by}\"); leave that \
-             one as it was, and give a new migration a name of its own with a higher number"
-        )));
+        None => {}
     }
     gate::check_text(text).map_err(&refused)?;
     // The authorizer lets pass tables, indexes and data of the app, and nothing else.
-    let before = engine_schema(connection).await?;
+    let before = engine_schema(connection)?;
+    connection.kept.forget(); // Also what this changes and a rollback undoes is another schema to them.
     connection.walls.set_deadline(Some(Instant::now() + LONGEST_MIGRATION));
     connection.walls.was_denied();
     connection.walls.set_mode(Mode::Migration);
-    let applied = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection.sql).await;
+    let applied = connection.sql.execute_batch(text);
     connection.walls.set_mode(Mode::Host);
     connection.walls.set_deadline(None);
     let denied = connection.walls.was_denied();
-    applied.map_err(|error| match error {
-        sqlx::Error::Database(_) if denied => refused(
-            "it may only make tables, indexes and rows of the app (no triggers, views, PRAGMA, or transactions)".into(),
-        ),
-        sqlx::Error::Database(database) => refused(database.message().into()),
-        error => classify(error),
+    applied.map_err(|error| {
+        refused(if denied {
+            "it may only make tables, indexes and rows of the app (no triggers, views, PRAGMA, or transactions)".into()
+        } else {
+            error.to_string()
+        })
     })?;
-    connection.ensure_in_transaction().await.map_err(|_| refused("it ended the transaction".into()))?;
-    if engine_schema(connection).await? != before {
+    guest_sql::ensure_open(connection).map_err(|_| refused("it ended the transaction".into()))?;
+    if engine_schema(connection)? != before {
         return Err(refused("it changed the engine's tables; names that begin with semel_ are the engine's".into()));
     }
-    let now = connection.clock.now();
-    let record = sqlx::query(MIGRATION_RECORD).bind(&of.app).bind(name).bind(&of.function).bind(checksum).bind(now.0);
-    record.execute(&mut connection.sql).await.map_err(classify)?;
+    connection.execute(MIGRATION_RECORD, (app, name, &of.function, checksum, connection.clock.now().0))?;
     Ok(true)
 }

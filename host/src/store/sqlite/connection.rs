@@ -1,96 +1,150 @@
-//! The writer's connection: open it with the walls up, and begin and end what happens on it.
+//! The writer's connection: open it with the walls up, ask it something, and begin and end what happens on it.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::future::LocalBoxFuture;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Executor, Row};
+use libsqlite3_sys as ffi;
+use rusqlite::{OpenFlags, OptionalExtension as _, Params, Row};
 
-use super::guest_sql::{self, Statement};
+use super::kept::Kept;
+use super::statement::Statement;
 use super::walls::{Mode, Walls};
-use super::{Error, OLDEST, classify};
+use super::{Error, harden};
 use crate::clock::AnchoredClock;
-use crate::store::SqlError;
+
+/// Statements of the engine that stay prepared: more than there are.
+const STATEMENTS: usize = 128;
+/// The oldest SQLite whose WAL is known to be right: 3.51.3.
+const OLDEST: i32 = 3_051_003;
 
 pub(super) struct Connection {
-    /// Cursors of the guest that is in. Declared before `sql`: they end before the connection does.
+    /// Cursors of the guest that is in. Declared before `sql`, as `kept` is: statements end before the connection does.
     pub(super) cursors: HashMap<u32, Statement>,
-    pub(super) sql: SqliteConnection,
+    /// Guests' statements that were checked and wait to be run again.
+    pub(super) kept: Kept,
+    pub(super) sql: rusqlite::Connection,
     pub(super) walls: Arc<Walls>,
     pub(super) clock: AnchoredClock,
 }
 
 impl Connection {
-    pub(super) async fn open(options: SqliteConnectOptions, clock: AnchoredClock) -> Result<Self, Error> {
-        let mut sql = options.connect().await.map_err(classify)?;
-        check_version(&mut sql).await?;
-        let walls = {
-            let mut handle = sql.lock_handle().await.map_err(classify)?;
-            guest_sql::harden(&mut handle)?;
-            Walls::raise(&mut handle)
-        };
-        Ok(Self { cursors: HashMap::new(), sql, walls, clock })
+    /// Opens the file, and makes it if need be.
+    pub(super) fn open(path: &Path, clock: AnchoredClock) -> Result<Self, Error> {
+        check_version()?;
+        // Without SQLite's own mutex: whoever holds a connection has it alone.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let sql = rusqlite::Connection::open_with_flags(path, flags)?;
+        sql.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL")?;
+        sql.set_prepared_statement_cache_capacity(STATEMENTS);
+        harden::harden(&sql)?;
+        let walls = Walls::raise(&sql)?;
+        Ok(Self { cursors: HashMap::new(), kept: Kept::new(), sql, walls, clock })
+    }
+
+    /// For what has no interface of rusqlite's.
+    pub(super) fn handle(&self) -> *mut ffi::sqlite3 {
+        handle(&self.sql)
+    }
+
+    /// Runs a statement of the engine. Returns how many rows it changed.
+    pub(super) fn execute(&self, sql: &'static str, params: impl Params) -> Result<usize, Error> {
+        Ok(self.sql.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// The one row that a statement of the engine returns.
+    pub(super) fn one<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        Ok(self.sql.prepare_cached(sql)?.query_row(params, read)?)
+    }
+
+    /// The row that a statement of the engine returns, if there is one.
+    pub(super) fn optional<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        Ok(self.sql.prepare_cached(sql)?.query_row(params, read).optional()?)
+    }
+
+    /// All rows that a statement of the engine returns.
+    pub(super) fn all<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let rows = statement.query_map(params, read)?.collect::<rusqlite::Result<_>>()?;
+        Ok(rows)
     }
 
     /// Runs an engine operation in a transaction of its own: committed if it is ok, else without a trace.
-    pub(super) async fn transaction<T>(
-        &mut self,
-        operation: impl for<'c> FnOnce(&'c mut Self) -> LocalBoxFuture<'c, Result<T, Error>>,
-    ) -> Result<T, Error> {
-        self.sql.execute("BEGIN IMMEDIATE").await.map_err(classify)?;
-        let done = match operation(self).await {
-            Ok(value) => self.sql.execute("COMMIT").await.map(|_| value).map_err(classify),
-            Err(error) => Err(error),
-        };
+    pub(super) fn transaction<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.begin()?;
+        let done = operation(self).and_then(|value| self.execute("COMMIT", ()).map(|_| value));
         if done.is_err() {
-            self.undo().await;
+            self.undo();
         }
         done
     }
 
+    /// Opens a transaction, with the database's write lock.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        self.execute("BEGIN IMMEDIATE", ()).map(drop)
+    }
+
     /// Opens the transaction in which guests write. The commit hook is closed from here on.
-    pub(super) async fn begin_guest(&mut self) -> Result<(), sqlx::Error> {
-        self.sql.execute("BEGIN IMMEDIATE").await?;
+    pub(super) fn begin_guest(&mut self) -> Result<(), Error> {
+        self.begin()?;
+        if let Err(error) = self.look_at_schema() {
+            self.undo();
+            return Err(error);
+        }
         self.walls.set_guest_in(true);
         Ok(())
     }
 
+    /// Forgets what was planned for another schema. Nobody else changes it while this transaction is open.
+    fn look_at_schema(&mut self) -> Result<(), Error> {
+        let version = self.one("PRAGMA schema_version", (), |row| row.get(0))?;
+        if self.kept.keep_for(version) {
+            return Ok(());
+        }
+        // SQLite reads it anew when a statement runs, and would plan the guest's first one a second time for that.
+        self.optional("SELECT 1 FROM sqlite_schema LIMIT 1", (), |_| Ok(())).map(drop)
+    }
+
     /// After a guest, whatever it did: nothing of it is left that was not committed.
-    pub(super) async fn end_guest(&mut self) {
-        self.take_over().await;
+    pub(super) fn end_guest(&mut self) {
+        self.take_over();
         self.walls.set_mode(Mode::Host);
         self.walls.set_deadline(None);
         self.walls.set_claim(None);
-        self.undo().await;
+        self.undo();
     }
 
     /// Ends the guest's part and opens the commit hook, with the transaction still open.
-    pub(super) async fn take_over(&mut self) {
-        self.close_cursors().await;
+    pub(super) fn take_over(&mut self) {
+        self.cursors.clear();
         self.walls.set_guest_in(false);
     }
 
-    /// Whether the transaction is still open, see [`super::guest_sql::enter`].
-    pub(super) async fn ensure_in_transaction(&mut self) -> Result<(), SqlError> {
-        guest_sql::enter(&mut self.sql).await.map(|_| ())
-    }
-
-    async fn close_cursors(&mut self) {
-        if self.cursors.is_empty() {
-            return;
-        }
-        let _handle = self.sql.lock_handle().await; // Statements end while nobody else is at the connection.
-        self.cursors.clear();
+    /// Whether a transaction is open.
+    pub(super) fn is_in_transaction(&self) -> bool {
+        !self.sql.is_autocommit()
     }
 
     /// Rolls back if a transaction is open.
-    async fn undo(&mut self) {
-        let open = match self.sql.lock_handle().await {
-            Ok(mut handle) => guest_sql::in_transaction(&mut handle),
-            Err(_) => false, // The connection is gone, and its transaction with it.
-        };
-        if open && let Err(error) = self.sql.execute("ROLLBACK").await {
+    fn undo(&mut self) {
+        if self.is_in_transaction()
+            && let Err(error) = self.execute("ROLLBACK", ())
+        {
             // Whatever came next would run inside this transaction. A new host starts from what is committed.
             tracing::error!(%error, "could not roll back; this process ends");
             std::process::abort();
@@ -98,17 +152,23 @@ impl Connection {
     }
 }
 
-async fn check_version(sql: &mut SqliteConnection) -> Result<(), Error> {
-    let text: String = sql.fetch_one("SELECT sqlite_version()").await.map_err(classify)?.get(0);
-    let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    let version = (next(), next(), next());
-    if version >= OLDEST {
+/// For what has no interface of rusqlite's.
+#[expect(unsafe_code, reason = "SQLite's C interface")]
+pub(super) fn handle(sql: &rusqlite::Connection) -> *mut ffi::sqlite3 {
+    // SAFETY: the pointer is used by whoever holds the connection, while he holds it, and never to close it.
+    unsafe { sql.handle() }
+}
+
+fn check_version() -> Result<(), Error> {
+    if rusqlite::version_number() >= OLDEST {
         return Ok(());
     }
     Err(Error::Refused(format!(
-        "SQLite {text} is too old: its write-ahead log can lose commits; Semel needs {}.{}.{} or newer",
-        OLDEST.0, OLDEST.1, OLDEST.2
+        "SQLite {} is too old: its write-ahead log can lose commits; Semel needs {}.{}.{} or newer",
+        rusqlite::version(),
+        OLDEST / 1_000_000,
+        OLDEST / 1000 % 1000,
+        OLDEST % 1000,
     )))
 }
 
@@ -116,70 +176,45 @@ async fn check_version(sql: &mut SqliteConnection) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// Wall: the commit hook. Behind gate and authorizer nothing should come here; if it does, it commits nothing.
-    #[tokio::test]
-    async fn nothing_commits_while_a_guest_is_in() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
-        let mut connection = Connection::open(options.clone(), AnchoredClock::anchor()).await.expect("a connection");
-        connection.sql.execute("CREATE TABLE t (a)").await.expect("a table");
-        connection.begin_guest().await.expect("a transaction");
-        connection.sql.execute("INSERT INTO t VALUES (1)").await.expect("an insert");
-        assert!(connection.sql.execute("COMMIT").await.is_err(), "the transaction was committed");
-        assert!(connection.sql.execute("INSERT INTO t VALUES (2)").await.is_err(), "a statement committed by itself");
-        connection.end_guest().await;
-        let mut other = options.connect().await.expect("a second connection");
-        let rows: i64 = other.fetch_one("SELECT count(*) FROM t").await.expect("a count").get(0);
-        assert_eq!(rows, 0);
-        connection.begin_guest().await.expect("a transaction");
-        connection.sql.execute("INSERT INTO t VALUES (3)").await.expect("an insert");
-        connection.take_over().await;
-        connection.sql.execute("COMMIT").await.expect("the host itself may commit");
+    fn opened(folder: &tempfile::TempDir) -> Connection {
+        Connection::open(&folder.path().join("test.db"), AnchoredClock::anchor()).expect("a connection")
     }
 
-    /// Wall: the ping. With the shortest queue that is long enough, and more threads than processors.
-    #[tokio::test]
-    async fn locks_in_a_row_never_wait_for_the_driver_that_waits_for_them() {
+    fn rows(connection: &rusqlite::Connection, sql: &str) -> i64 {
+        connection.query_row(sql, (), |row| row.get(0)).expect("a count")
+    }
+
+    /// Wall: the commit hook. Behind gate and authorizer nothing should come here; if it does, it commits nothing.
+    #[test]
+    fn nothing_commits_while_a_guest_is_in() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
-        let mut connection =
-            options.command_buffer_size(guest_sql::MOST_LOCKS as usize).connect().await.expect("a connection");
-        connection.execute("BEGIN").await.expect("a transaction");
-        let busy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let crowd: Vec<_> = (0..8)
-            .map(|_| {
-                let busy = std::sync::Arc::clone(&busy);
-                std::thread::spawn(move || while busy.load(std::sync::atomic::Ordering::Relaxed) {})
-            })
-            .collect();
-        let locks = async {
-            for _ in 0..30_000 {
-                drop(guest_sql::enter(&mut connection).await.expect("a lock"));
-            }
-        };
-        let done = tokio::time::timeout(std::time::Duration::from_secs(30), locks).await;
-        busy.store(false, std::sync::atomic::Ordering::Relaxed);
-        crowd.into_iter().for_each(|thread| thread.join().expect("an end"));
-        assert!(done.is_ok(), "lock and driver wait for each other");
+        let mut connection = opened(&folder);
+        connection.sql.execute_batch("CREATE TABLE t (a)").expect("a table");
+        connection.begin_guest().expect("a transaction");
+        connection.sql.execute_batch("INSERT INTO t VALUES (1)").expect("an insert");
+        assert!(connection.sql.execute_batch("COMMIT").is_err(), "the transaction was committed");
+        assert!(connection.sql.execute_batch("INSERT INTO t VALUES (2)").is_err(), "a statement committed by itself");
+        connection.end_guest();
+        let other = rusqlite::Connection::open(folder.path().join("test.db")).expect("a second connection");
+        assert_eq!(rows(&other, "SELECT count(*) FROM t"), 0);
+        connection.begin_guest().expect("a transaction");
+        connection.sql.execute_batch("INSERT INTO t VALUES (3)").expect("an insert");
+        connection.take_over();
+        connection.sql.execute_batch("COMMIT").expect("the host itself commits");
+        assert_eq!(rows(&other, "SELECT count(*) FROM t"), 1);
     }
 
     /// Wall: the authorizer in host mode. A trigger of an app that is in the file, however it came there, does not run
     /// with the engine's rights.
-    #[tokio::test]
-    async fn the_engine_runs_no_trigger() {
+    #[test]
+    fn the_engine_runs_no_trigger() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
-        let mut other = options.connect().await.expect("a connection without walls");
-        for sql in [
-            "CREATE TABLE t (a)",
-            "CREATE TABLE stolen (a)",
-            "CREATE TRIGGER thief AFTER INSERT ON t BEGIN INSERT INTO stolen VALUES (new.a); END",
-        ] {
-            other.execute(sql).await.expect(sql);
-        }
-        let mut connection = Connection::open(options, AnchoredClock::anchor()).await.expect("a connection");
-        assert!(connection.sql.execute("INSERT INTO t VALUES (1)").await.is_err(), "the trigger ran");
-        let rows: i64 = other.fetch_one("SELECT count(*) FROM stolen").await.expect("a count").get(0);
-        assert_eq!(rows, 0);
+        let other = rusqlite::Connection::open(folder.path().join("test.db")).expect("a connection without walls");
+        let thief = "CREATE TABLE t (a); CREATE TABLE stolen (a);
+                     CREATE TRIGGER thief AFTER INSERT ON t BEGIN INSERT INTO stolen VALUES (new.a); END";
+        other.execute_batch(thief).expect("a trigger");
+        let connection = opened(&folder);
+        assert!(connection.sql.execute_batch("INSERT INTO t VALUES (1)").is_err(), "the trigger ran");
+        assert_eq!(rows(&other, "SELECT count(*) FROM stolen"), 0);
     }
 }

@@ -28,15 +28,7 @@ const MANY_ROWS: &str =
 impl Sqlite {
     /// See [`crate::store::Records::check`].
     pub(super) async fn check_writer(&self) -> Result<(), Error> {
-        self.writer
-            .run(|connection| {
-                Box::pin(connection.transaction(|connection| {
-                    Box::pin(async move {
-                        sqlx::raw_sql(CHECK).execute(&mut connection.sql).await.map(drop).map_err(classify)
-                    })
-                }))
-            })
-            .await
+        self.transaction(|connection| Ok(connection.sql.execute_batch(CHECK)?)).await
     }
 
     /// All that there is to say.
@@ -51,7 +43,7 @@ impl Sqlite {
             self.clocks(),
         ];
         facts.extend(self.space());
-        facts.extend(self.writer.run(|connection| Box::pin(async move { Ok(walls(connection).await) })).await?);
+        facts.extend(self.writer.run(|connection| Ok(walls(connection))).await?);
         Ok(facts)
     }
 
@@ -77,10 +69,8 @@ impl Sqlite {
     }
 
     async fn synchronous(&self) -> Result<Fact, Error> {
-        let row = self.writer.run(|connection| {
-            Box::pin(async move { connection.sql.fetch_one("PRAGMA synchronous").await.map_err(classify) })
-        });
-        let found: i64 = row.await?.get(0);
+        let asked = self.writer.run(|connection| connection.one("PRAGMA synchronous", (), |row| row.get(0)));
+        let found: i64 = asked.await?;
         let value = if found == 2 { "full".to_owned() } else { found.to_string() };
         let weak = "acknowledged messages may be lost at power loss; this is a bug, report it";
         Ok(fact("synchronous", value, (found != 2).then(|| weak.to_owned())))
@@ -132,80 +122,78 @@ impl Sqlite {
 }
 
 /// Each wall, on the connection of the guests and in a transaction like theirs, which is then rolled back.
-async fn walls(connection: &mut Connection) -> Vec<Fact> {
+fn walls(connection: &mut Connection) -> Vec<Fact> {
     let mut facts = vec![
         wall("first word", gate::first_word("COMMIT").is_err()),
         wall("names", gate::check_text("SELECT 1 FROM semel_queue").is_err()),
         wall("memory", is_heap_limited()),
-        wall("defensive", schema_is_kept(connection).await),
-        wall("untrusted schema", is_off(connection, "PRAGMA trusted_schema").await),
+        wall("defensive", schema_is_kept(connection)),
+        wall("untrusted schema", is_off(connection, "PRAGMA trusted_schema")),
     ];
-    if let Err(error) = connection.begin_guest().await {
+    if let Err(error) = connection.begin_guest() {
         tracing::warn!(%error, "the walls cannot be looked at");
         facts.push(wall("a guest's transaction", false));
         return facts;
     }
-    facts.push(wall("one statement", one_statement(connection).await));
-    facts.push(wall("authorizer", denied(connection, "SELECT 1 FROM semel_queue").await));
-    facts.push(wall("byte code", byte_code(connection).await));
-    facts.push(wall("functions", denied(connection, "SELECT sqlite_compileoption_get(1)").await));
-    facts.push(wall("definitions", denied(connection, "CREATE TABLE semel_wall (a)").await));
-    facts.push(wall("limits", refused(connection, "ATTACH ':memory:' AS wall").await.contains("too many")));
-    facts.push(wall("no text in double quotes", !refused(connection, "SELECT \"no column\"").await.is_empty()));
-    facts.push(wall("deadline", is_stopped(connection).await));
+    facts.push(wall("one statement", one_statement(connection)));
+    facts.push(wall("authorizer", denied(connection, "SELECT 1 FROM semel_queue")));
+    facts.push(wall("byte code", byte_code(connection)));
+    facts.push(wall("functions", denied(connection, "SELECT sqlite_compileoption_get(1)")));
+    facts.push(wall("definitions", denied(connection, "CREATE TABLE semel_wall (a)")));
+    facts.push(wall("limits", refused(connection, "ATTACH ':memory:' AS wall").contains("too many")));
+    facts.push(wall("no text in double quotes", !refused(connection, "SELECT \"no column\"").is_empty()));
+    facts.push(wall("deadline", is_stopped(connection)));
     // Last: a commit that is refused ends the transaction.
-    facts.push(wall("commit hook", !refused(connection, "COMMIT").await.is_empty()));
-    facts.push(wall("autocommit flag", connection.ensure_in_transaction().await.is_err()));
-    connection.end_guest().await;
+    facts.push(wall("commit hook", !refused(connection, "COMMIT").is_empty()));
+    facts.push(wall("autocommit flag", guest_sql::ensure_open(connection).is_err()));
+    connection.end_guest();
     facts
 }
 
 /// Whether SQLite ignores the wish to change its schema table.
-async fn schema_is_kept(connection: &mut Connection) -> bool {
-    let _ = refused(connection, "PRAGMA writable_schema = ON").await; // Ignored, or else seen in the next line.
-    let kept = is_off(connection, "PRAGMA writable_schema").await;
-    let _ = refused(connection, "PRAGMA writable_schema = OFF").await;
+fn schema_is_kept(connection: &mut Connection) -> bool {
+    let _ = refused(connection, "PRAGMA writable_schema = ON"); // Ignored, or else seen in the next line.
+    let kept = is_off(connection, "PRAGMA writable_schema");
+    let _ = refused(connection, "PRAGMA writable_schema = OFF");
     kept
 }
 
-async fn is_off(connection: &mut Connection, setting: &'static str) -> bool {
-    connection.sql.fetch_one(setting).await.is_ok_and(|row| row.get::<i64, _>(0) == 0)
+fn is_off(connection: &mut Connection, setting: &'static str) -> bool {
+    connection.one(setting, (), |row| row.get::<_, i64>(0)).is_ok_and(|value| value == 0)
 }
 
-async fn one_statement(connection: &mut Connection) -> bool {
+fn one_statement(connection: &mut Connection) -> bool {
     let deadline = Instant::now() + SLOW_WRITE;
-    let Ok(mut handle) = connection.sql.lock_handle().await else { return false };
-    guest_sql::prepare(&mut handle, &connection.walls, "SELECT 1; SELECT 2", &[], deadline).is_err()
+    guest_sql::ready(connection, "SELECT 1; SELECT 2", &[], deadline).is_err()
 }
 
 /// As the host, whom neither names nor authorizer stop.
-async fn byte_code(connection: &mut Connection) -> bool {
-    let Ok(mut handle) = connection.sql.lock_handle().await else { return false };
-    guest_sql::check_program(&mut handle, &connection.walls, "SELECT seq FROM semel_queue").is_err()
-        && guest_sql::check_program(&mut handle, &connection.walls, "SELECT 1").is_ok()
+fn byte_code(connection: &mut Connection) -> bool {
+    guest_sql::check_program(connection, "SELECT seq FROM semel_queue").is_err()
+        && guest_sql::check_program(connection, "SELECT 1").is_ok()
 }
 
-async fn denied(connection: &mut Connection, sql: &'static str) -> bool {
+fn denied(connection: &mut Connection, sql: &'static str) -> bool {
     connection.walls.was_denied();
     connection.walls.set_mode(Mode::Guest);
-    let refused = !refused(connection, sql).await.is_empty();
+    let refused = !refused(connection, sql).is_empty();
     connection.walls.set_mode(Mode::Host);
     refused && connection.walls.was_denied()
 }
 
 /// In the guests' mode, since in the host's no query may have parts with names of their own.
-async fn is_stopped(connection: &mut Connection) -> bool {
+fn is_stopped(connection: &mut Connection) -> bool {
     connection.walls.set_mode(Mode::Guest);
     connection.walls.set_deadline(Some(Instant::now()));
-    let stopped = !refused(connection, MANY_ROWS).await.is_empty();
+    let stopped = !refused(connection, MANY_ROWS).is_empty();
     connection.walls.set_deadline(None);
     connection.walls.set_mode(Mode::Host);
     stopped && connection.walls.was_interrupted()
 }
 
 /// What SQLite says against a statement; nothing if it runs.
-async fn refused(connection: &mut Connection, sql: &'static str) -> String {
-    sqlx::raw_sql(sql).execute(&mut connection.sql).await.map_or_else(|error| error.to_string(), |_| String::new())
+fn refused(connection: &mut Connection, sql: &'static str) -> String {
+    connection.sql.execute_batch(sql).map_or_else(|error| error.to_string(), |()| String::new())
 }
 
 fn wall(name: &str, stands: bool) -> Fact {

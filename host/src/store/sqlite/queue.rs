@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Row;
+use rusqlite::params;
 
+use super::acknowledge::acknowledge;
 use super::connection::Connection;
-use super::session::{ACKNOWLEDGE, SqliteSession};
-use super::{Error, Sqlite, accept, classify, group};
+use super::session::SqliteSession;
+use super::{Error, Sqlite, accept, group};
 use crate::clock::{Timestamp, micros};
 use crate::crash::{self, Point};
 use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
@@ -40,9 +41,7 @@ impl Queue for Sqlite {
     }
 
     async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error> {
-        let enqueue =
-            self.transaction(move |to| Box::pin(async move { accept::enqueue(to, &event, &target, key).await }));
-        let enqueued = enqueue.await?;
+        let enqueued = self.transaction(move |to| accept::enqueue(to, &event, &target, key)).await?;
         if matches!(enqueued, Enqueued::Accepted(_)) {
             crash::point(Point::AcceptCommitted);
             self.work.notify_one();
@@ -52,22 +51,21 @@ impl Queue for Sqlite {
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error> {
         let epoch = self.epoch;
-        self.transaction(move |from| Box::pin(async move { claim(from, &request, epoch).await })).await
+        self.transaction(move |from| claim(from, &request, epoch)).await
     }
 
     async fn begin(&self, claim: &Claim) -> Result<bool, Error> {
         let claim = claim.clone();
-        self.transaction(move |of| Box::pin(async move { begin(of, &claim).await })).await
+        self.transaction(move |of| begin(of, &claim)).await
     }
 
     async fn heartbeat(&self, claims: Vec<Claim>) -> Result<Vec<(i64, i64)>, Error> {
-        self.transaction(move |of| Box::pin(async move { heartbeat(of, &claims).await })).await
+        self.transaction(move |of| heartbeat(of, &claims)).await
     }
 
     async fn recover(&self, as_of: Timestamp, functions: Vec<String>) -> Result<Recovered, Error> {
         let epoch = self.epoch;
-        let recover = self.transaction(move |of| Box::pin(async move { recover(of, epoch, as_of, &functions).await }));
-        let recovered = recover.await?;
+        let recovered = self.transaction(move |of| recover(of, epoch, as_of, &functions)).await?;
         if recovered.suspects {
             self.work.notify_one();
         }
@@ -76,21 +74,19 @@ impl Queue for Sqlite {
 
     async fn settle(&self, claim: &Claim, end: Failure, usage: Usage) -> Result<bool, Error> {
         let claim = claim.clone();
-        self.transaction(move |of| Box::pin(async move { settle(of, &claim, &end, &usage).await })).await
+        self.transaction(move |of| settle(of, &claim, &end, &usage)).await
     }
 
     async fn resolve(&self, claim: &Claim) -> Result<Known, Error> {
         let (seq, fence) = (claim.seq, claim.fence);
         self.writer
             .run(move |connection| {
-                Box::pin(async move {
-                    let row =
-                        sqlx::query(RESOLVE).bind(seq).fetch_optional(&mut connection.sql).await.map_err(classify)?;
-                    Ok(match row.map(|row| (row.get::<String, _>(0), row.get::<i64, _>(1))) {
-                        Some((state, found)) if found == fence && state == "completed" => Known::Committed,
-                        Some((state, found)) if found == fence && state == "running" => Known::RolledBack,
-                        _ => Known::Fenced,
-                    })
+                let found: Option<(String, i64)> =
+                    connection.optional(RESOLVE, [seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(match found {
+                    Some((state, found)) if found == fence && state == "completed" => Known::Committed,
+                    Some((state, found)) if found == fence && state == "running" => Known::RolledBack,
+                    _ => Known::Fenced,
                 })
             })
             .await
@@ -113,9 +109,9 @@ impl Queue for Sqlite {
     }
 }
 
-async fn claim(connection: &mut Connection, request: &ClaimRequest, epoch: i64) -> Result<Vec<Claimed>, Error> {
+fn claim(connection: &Connection, request: &ClaimRequest, epoch: i64) -> Result<Vec<Claimed>, Error> {
     let now = connection.clock.now();
-    sqlx::query(PROMOTE).bind(now.0).execute(&mut connection.sql).await.map_err(classify)?;
+    connection.execute(PROMOTE, [now.0])?;
     let token = Token::random();
     let mut claimed = Vec::new();
     for lane in &request.lanes {
@@ -124,21 +120,20 @@ async fn claim(connection: &mut Connection, request: &ClaimRequest, epoch: i64) 
             continue;
         }
         let Some(rate) = lane.rate else {
-            claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed).await?;
+            claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed)?;
             continue;
         };
-        let read = sqlx::query_scalar(RATE_READ).bind(&lane.function).fetch_optional(&mut connection.sql);
-        let next = Timestamp(read.await.map_err(classify)?.unwrap_or_default());
+        let read = connection.optional(RATE_READ, [&lane.function], |row| row.get(0))?;
+        let next = Timestamp(read.unwrap_or_default());
         // Nothing else may start while a suspect waits, so it waits for no rate. It counts all the same.
         let room = if request.suspects { room } else { room.min(rate.room(next, now)) };
         let before = count(&claimed);
         if room == 0 {
             continue;
         }
-        claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed).await?;
+        claim_lane(connection, request, lane, Call { epoch, token: &token, room, now }, &mut claimed)?;
         let next = rate.after(next, now, count(&claimed) - before);
-        let write = sqlx::query(RATE_WRITE).bind(&lane.function).bind(next.0);
-        write.execute(&mut connection.sql).await.map_err(classify)?;
+        connection.execute(RATE_WRITE, (&lane.function, next.0))?;
     }
     if !claimed.is_empty() {
         crash::point(Point::ClaimBeforeCommit);
@@ -157,36 +152,41 @@ struct Call<'a> {
     now: Timestamp,
 }
 
-async fn claim_lane(
-    connection: &mut Connection,
+/// What a claim finds out about a row: seq, fence, attempt, attempts before.
+type Found = (i64, i64, u32, u32);
+
+fn claim_lane(
+    connection: &Connection,
     request: &ClaimRequest,
     lane: &Lane,
     call: Call<'_>,
     claimed: &mut Vec<Claimed>,
 ) -> Result<(), Error> {
     let now = call.now;
-    let claim = sqlx::query(CLAIM)
-        .bind(call.token.hash())
-        .bind(call.epoch)
-        .bind(&request.host)
-        .bind(lane.version)
-        .bind(lane.contract.as_str())
-        .bind(lane.max_attempts)
-        .bind(now.0)
-        .bind(micros(lane.lease))
-        .bind(&lane.function)
-        .bind(request.suspects)
-        .bind(call.room);
-    let mut rows = claim.fetch_all(&mut connection.sql).await.map_err(classify)?;
-    rows.sort_by_key(|row| row.get::<i64, _>(0)); // RETURNING promises no order.
-    for row in rows {
-        let message = message(connection, row.get(0)).await?;
+    let claim = params![
+        call.token.hash(),
+        call.epoch,
+        request.host,
+        lane.version,
+        lane.contract.as_str(),
+        lane.max_attempts,
+        now.0,
+        micros(lane.lease),
+        lane.function,
+        request.suspects,
+        call.room,
+    ];
+    let mut found: Vec<Found> =
+        connection.all(CLAIM, claim, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    found.sort_unstable(); // RETURNING promises no order.
+    for (seq, fence, attempt, attempts_before) in found {
+        let message = message(connection, seq)?;
         let claim = Claim {
-            seq: row.get(0),
-            fence: row.get(1),
+            seq,
+            fence,
             token: call.token.clone(),
-            attempt: row.get(2),
-            attempts_before: row.get(3),
+            attempt,
+            attempts_before,
             function: lane.function.clone(),
             group: message.group.clone(),
             version: lane.version,
@@ -200,90 +200,83 @@ async fn claim_lane(
     Ok(())
 }
 
-async fn message(connection: &mut Connection, seq: i64) -> Result<Message, Error> {
-    let row = sqlx::query(CLAIMED_MESSAGE).bind(seq).fetch_one(&mut connection.sql).await.map_err(classify)?;
-    Ok(Message {
-        id: row.get(0),
-        function: row.get(1),
-        topic: row.get(2),
-        group: row.get(3),
-        content_type: row.get(4),
-        headers: serde_json::from_str(row.get(5))
-            .map_err(|e| Error::Broken(format!("headers of message {seq}: {e}")))?,
-        body: row.get(6),
-        accepted_at: Timestamp(row.get(7)),
-    })
+fn message(connection: &Connection, seq: i64) -> Result<Message, Error> {
+    let (mut message, headers) = connection.one(CLAIMED_MESSAGE, [seq], |row| {
+        let message = Message {
+            id: row.get(0)?,
+            function: row.get(1)?,
+            topic: row.get(2)?,
+            group: row.get(3)?,
+            content_type: row.get(4)?,
+            headers: Vec::new(),
+            body: row.get(6)?,
+            accepted_at: Timestamp(row.get(7)?),
+        };
+        Ok((message, row.get::<_, String>(5)?))
+    })?;
+    message.headers =
+        serde_json::from_str(&headers).map_err(|e| Error::Broken(format!("headers of message {seq}: {e}")))?;
+    Ok(message)
 }
 
-async fn begin(connection: &mut Connection, claim: &Claim) -> Result<bool, Error> {
+fn begin(connection: &Connection, claim: &Claim) -> Result<bool, Error> {
     let now = connection.clock.now();
-    let begin = sqlx::query(BEGIN).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
-    let begin = begin.bind(now.0).bind(micros(claim.lease));
-    let begun = begin.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1;
+    let begin = (claim.seq, claim.fence, claim.token.hash(), now.0, micros(claim.lease));
+    let begun = connection.execute(BEGIN, begin)? == 1;
     crash::point(Point::BeginBeforeCommit);
     Ok(begun)
 }
 
-async fn heartbeat(connection: &mut Connection, claims: &[Claim]) -> Result<Vec<(i64, i64)>, Error> {
+fn heartbeat(connection: &Connection, claims: &[Claim]) -> Result<Vec<(i64, i64)>, Error> {
     let now = connection.clock.now();
     let mut lost = Vec::new();
     for claim in claims {
         let until = now.plus(claim.lease);
-        let beat = sqlx::query(HEARTBEAT).bind(claim.seq).bind(claim.fence).bind(claim.token.hash()).bind(until.0);
-        if beat.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() != 1 {
+        if connection.execute(HEARTBEAT, (claim.seq, claim.fence, claim.token.hash(), until.0))? != 1 {
             lost.push((claim.seq, claim.fence));
         }
     }
     Ok(lost)
 }
 
-async fn recover(
-    connection: &mut Connection,
-    epoch: i64,
-    as_of: Timestamp,
-    functions: &[String],
-) -> Result<Recovered, Error> {
-    let groups = sqlx::query(RECOVER_GROUPS).bind(epoch).bind(as_of.0).fetch_all(&mut connection.sql);
-    let groups = groups.await.map_err(classify)?;
-    let sql = &mut connection.sql;
-    let [attempts, end, remove, free] = RECOVER.map(|text| sqlx::query(text).bind(epoch).bind(as_of.0));
-    let lost = attempts.execute(&mut *sql).await.map_err(classify)?.rows_affected();
-    if lost > 0 {
+fn recover(connection: &Connection, epoch: i64, as_of: Timestamp, functions: &[String]) -> Result<Recovered, Error> {
+    let lost = (epoch, as_of.0);
+    let groups: Vec<(String, String)> = connection.all(RECOVER_GROUPS, lost, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let [attempts, end, remove, free] = RECOVER;
+    if connection.execute(attempts, lost)? > 0 {
         crash::point(Point::RecoverFound);
     }
-    let ended = end.fetch_all(&mut *sql).await.map_err(classify)?;
-    remove.execute(&mut *sql).await.map_err(classify)?;
-    let freed = free.execute(sql).await.map_err(classify)?;
-    for row in groups {
-        group::order(connection, row.get(0), row.get(1), None).await?;
+    let ended: Vec<String> = connection.all(end, lost, |row| row.get(0))?;
+    connection.execute(remove, lost)?;
+    let freed = connection.execute(free, lost)? as u64;
+    for (function, group) in groups {
+        group::order(connection, &function, &group, None)?;
     }
-    let names = serde_json::to_string(functions).unwrap_or_else(|_| "[]".into());
-    let suspects = sqlx::query_scalar(SUSPECTS).bind(names).fetch_one(&mut connection.sql).await.map_err(classify)?;
-    let dead = ended.iter().filter(|row| row.get::<&str, _>(0) == "dead").count() as u64;
-    Ok(Recovered { freed: freed.rows_affected(), dead, in_doubt: ended.len() as u64 - dead, suspects })
+    let suspects = connection.one(SUSPECTS, [super::json(functions)], |row| row.get(0))?;
+    let dead = ended.iter().filter(|state| *state == "dead").count() as u64;
+    Ok(Recovered { freed, dead, in_doubt: ended.len() as u64 - dead, suspects })
 }
 
-async fn settle(connection: &mut Connection, claim: &Claim, end: &Failure, usage: &Usage) -> Result<bool, Error> {
+fn settle(connection: &Connection, claim: &Claim, end: &Failure, usage: &Usage) -> Result<bool, Error> {
     let now = connection.clock.now();
-    record_attempt(connection, claim, end.kind, Some(&end.message), usage).await?;
-    let holds = |sql| sqlx::query(sql).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
+    record_attempt(connection, claim, end.kind, Some(&end.message), usage)?;
+    let settle = |sql, at: Timestamp| {
+        connection.execute(sql, (claim.seq, claim.fence, claim.token.hash(), at.0, end.kind, &end.message))
+    };
     if let Some(after) = end.retry_after {
-        let due = now.plus(after);
-        let retry = holds(RETRY).bind(due.0).bind(end.kind).bind(&end.message);
-        let settled = retry.execute(&mut connection.sql).await.map_err(classify)?;
-        group::after(connection, claim, None).await?;
-        return Ok(settled.rows_affected() == 1);
+        let settled = settle(RETRY, now.plus(after))? == 1;
+        group::after(connection, claim, None)?;
+        return Ok(settled);
     }
-    let bury = holds(BURY).bind(now.0).bind(end.kind).bind(&end.message);
-    if bury.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 0 {
+    if settle(BURY, now)? == 0 {
         return Ok(false);
     }
-    group::after(connection, claim, Some(claim.seq)).await?;
-    Ok(holds(ACKNOWLEDGE).execute(&mut connection.sql).await.map_err(classify)?.rows_affected() == 1)
+    group::after(connection, claim, Some(claim.seq))?;
+    acknowledge(connection, &[claim])
 }
 
-pub(super) async fn record_attempt(
-    connection: &mut Connection,
+pub(super) fn record_attempt(
+    connection: &Connection,
     claim: &Claim,
     outcome: &str,
     error: Option<&str>,
@@ -300,24 +293,24 @@ pub(super) async fn record_attempt(
         })
         .collect();
     let ended = usage.ended_at.unwrap_or_else(|| connection.clock.now());
-    let attempt = sqlx::query(ATTEMPT)
-        .bind(claim.seq)
-        .bind(claim.fence)
-        .bind(claim.attempt)
-        .bind(&claim.function)
-        .bind(claim.version)
-        .bind(&claim.host)
-        .bind(claim.claimed_at.0)
-        .bind(usage.started_at.map(|at| at.0))
-        .bind(ended.0)
-        .bind(outcome)
-        .bind(error)
-        .bind(usage.fuel.map(|fuel| i64::try_from(fuel).unwrap_or(i64::MAX)))
-        .bind(usage.statements)
-        .bind(micros(usage.sql_time))
-        .bind(usage.published)
-        .bind(serde_json::to_string(&logs).unwrap_or_else(|_| "[]".into()))
-        .bind(usage.logs_dropped);
-    attempt.execute(&mut connection.sql).await.map_err(classify)?;
-    Ok(())
+    let attempt = params![
+        claim.seq,
+        claim.fence,
+        claim.attempt,
+        claim.function,
+        claim.version,
+        claim.host,
+        claim.claimed_at.0,
+        usage.started_at.map(|at| at.0),
+        ended.0,
+        outcome,
+        error,
+        usage.fuel.map(|fuel| i64::try_from(fuel).unwrap_or(i64::MAX)),
+        usage.statements,
+        micros(usage.sql_time),
+        usage.published,
+        super::json(&logs),
+        usage.logs_dropped,
+    ];
+    connection.execute(ATTEMPT, attempt).map(drop)
 }

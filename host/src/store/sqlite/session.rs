@@ -1,25 +1,24 @@
-//! The guest's transaction on SQLite: every call is a closure that runs on the writer's thread, in its turn.
+//! The guest's transaction on SQLite: the writer's connection, lent for a turn.
+//!
+//! What a call asks for is done on the thread that asks, but for what takes stack or long: that goes to the writer's thread
+//! and comes back.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::LocalBoxFuture;
-use sqlx::{Executor, Row};
-use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 
+use super::Error;
 use super::accept::{insert_event, subscribers};
+use super::acknowledge::{Left, commit};
 use super::connection::Connection;
-use super::guest_sql;
-use super::queue::record_attempt;
-use super::writer::{Work, Writer};
-use super::{Error, classify, group};
-use crate::crash::{self, Point};
+use super::guest_sql::{self, ensure_open};
+use super::writer::{Lent, Writer};
 use crate::message::{Answer, Claim, Event, Usage};
 use crate::store::{
     Bounds, Column, Commit, DatabaseError, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value,
 };
 
-const COMPLETE: &str = include_str!("complete.sql");
-pub(super) const ACKNOWLEDGE: &str = include_str!("acknowledge.sql");
 const STATE_GET: &str = include_str!("state_get.sql");
 const STATE_SET: &str = include_str!("state_set.sql");
 const STATE_DELETE: &str = include_str!("state_delete.sql");
@@ -31,7 +30,7 @@ const SCAN_BYTES: i64 = 8 << 20;
 pub(super) struct SqliteSession {
     writer: Writer,
     work: Arc<Notify>,
-    turn: Option<mpsc::Sender<Work>>,
+    lent: Option<Lent>,
     claim: Option<Claim>,
     left: Vec<Left>,
     savepoints: Vec<String>,
@@ -41,19 +40,12 @@ pub(super) struct SqliteSession {
     rehearses: bool,
 }
 
-/// A claim that has done its part and waits for the commit.
-struct Left {
-    claim: Claim,
-    answer: Option<Answer>,
-    usage: Usage,
-}
-
 impl SqliteSession {
     pub(super) fn new(writer: Writer, work: Arc<Notify>, rehearses: bool) -> Self {
         Self {
             writer,
             work,
-            turn: None,
+            lent: None,
             claim: None,
             left: Vec::new(),
             savepoints: Vec::new(),
@@ -63,25 +55,39 @@ impl SqliteSession {
         }
     }
 
-    /// Runs something in the transaction. It runs to its end even if nobody waits for the answer any more.
-    async fn call<T, F>(&mut self, operation: F) -> Result<T, SqlError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut Connection) -> LocalBoxFuture<'c, Result<T, SqlError>> + Send + 'static,
-    {
-        let gone = || SqlError::Doomed("the transaction is over".into());
+    /// The connection, with the transaction open.
+    async fn lent(&mut self) -> Result<&mut Lent, SqlError> {
         self.open().await.map_err(|e| doomed(&e))?;
-        let turn = self.turn.as_ref().ok_or_else(gone)?;
-        let claim = self.claim.as_ref().map(|claim| (claim.seq, claim.fence));
-        let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
-            connection.walls.set_claim(claim);
-            Box::pin(async move {
-                let _ = reply.send(operation(connection).await);
-            })
-        });
-        turn.send(work).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.lent.as_mut().ok_or_else(|| SqlError::Doomed("the transaction is over".into()))
+    }
+
+    /// Does something in the transaction, here and now.
+    async fn here<T>(&mut self, operation: impl FnOnce(&mut Connection) -> Result<T, SqlError>) -> Result<T, SqlError> {
+        self.lent().await?.here(operation)
+    }
+
+    /// Runs a guest's statement: here if it is light, else on the writer's thread, to its end, even if nobody waits for
+    /// the answer any more.
+    async fn run<T: Send + 'static>(
+        &mut self,
+        is_light: impl FnOnce(&Connection) -> bool,
+        operation: impl FnOnce(&mut Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<T, SqlError> {
+        let lent = self.lent().await?;
+        if lent.look().is_none_or(is_light) {
+            return lent.here(operation);
+        }
+        let Some(lent) = self.lent.take() else { return Err(SqlError::Doomed("the transaction is over".into())) };
+        let (lent, done) = lent.there(operation).await?;
+        self.lent = Some(lent);
+        done
+    }
+
+    /// Says on the walls whose statements run from now on.
+    fn announce(&self) {
+        if self.lent.is_some() {
+            self.writer.walls.set_claim(self.claim.as_ref().map(|claim| (claim.seq, claim.fence)));
+        }
     }
 }
 
@@ -95,24 +101,24 @@ impl Session for SqliteSession {
     fn enter(&mut self, claim: &Claim) {
         self.claim = Some(claim.clone());
         self.savepoints.clear();
+        self.announce();
     }
 
     async fn open(&mut self) -> Result<(), Error> {
-        if self.turn.is_none() {
-            self.turn = Some(self.writer.turn().await?);
+        if self.lent.is_none() {
+            self.lent = Some(self.writer.turn().await?);
+            self.announce();
         }
         Ok(())
     }
 
     async fn query(&mut self, sql: String, params: Vec<Value>, bounds: Bounds) -> Result<Rows, SqlError> {
-        self.call(move |connection| {
-            Box::pin(async move {
-                let Connection { sql: session, walls, .. } = connection;
-                let mut handle = guest_sql::enter(session).await?;
-                let mut statement = guest_sql::prepare(&mut handle, walls, &sql, &params, bounds.deadline)?;
-                guest_sql::step(&mut handle, walls, &mut statement, bounds, false)
-            })
-        })
+        let sql: Arc<str> = sql.into();
+        let text = Arc::clone(&sql);
+        self.run(
+            move |connection| guest_sql::is_light(connection, &text),
+            move |connection| guest_sql::query(connection, &sql, &params, bounds),
+        )
         .await
     }
 
@@ -124,44 +130,30 @@ impl Session for SqliteSession {
     ) -> Result<(u32, Vec<Column>), SqlError> {
         self.cursors += 1;
         let number = self.cursors;
-        self.call(move |connection| {
-            Box::pin(async move {
-                let Connection { sql: session, walls, cursors, .. } = connection;
-                let mut handle = guest_sql::enter(session).await?;
-                let mut statement = guest_sql::prepare(&mut handle, walls, &sql, &params, bounds.deadline)?;
-                guest_sql::start(&mut handle, walls, &mut statement, bounds)?;
-                let columns = statement.columns.clone();
-                cursors.insert(number, statement);
-                Ok((number, columns))
-            })
-        })
-        .await
+        let sql: Arc<str> = sql.into();
+        let text = Arc::clone(&sql);
+        let opened = self.run(
+            move |connection| guest_sql::is_light(connection, &text),
+            move |connection| guest_sql::open_cursor(connection, number, &sql, &params, bounds),
+        );
+        Ok((number, opened.await?))
     }
 
     async fn fetch(&mut self, cursor: u32, bounds: Bounds) -> Result<Vec<Vec<Value>>, SqlError> {
-        self.call(move |connection| {
-            Box::pin(async move {
-                let Connection { sql: session, walls, cursors, .. } = connection;
-                let mut handle = guest_sql::enter(session).await?;
-                let over = || SqlError::Parameter("the cursor is closed".into());
-                let statement = cursors.get_mut(&cursor).ok_or_else(over)?;
-                guest_sql::step(&mut handle, walls, statement, bounds, true).map(|rows| rows.rows)
-            })
-        })
+        self.run(
+            move |connection| guest_sql::is_light_cursor(connection, cursor),
+            move |connection| guest_sql::fetch(connection, cursor, bounds),
+        )
         .await
     }
 
     async fn close_cursor(&mut self, cursor: u32) {
-        if self.turn.is_some() {
-            let closed = self.call(move |connection| {
-                Box::pin(async move {
-                    let Connection { sql: session, cursors, .. } = connection;
-                    let _handle = session.lock_handle().await; // Statements end while nobody else is at the connection.
-                    cursors.remove(&cursor);
-                    Ok(())
-                })
+        if let Some(lent) = &mut self.lent {
+            let closed = lent.here(|connection| {
+                guest_sql::close_cursor(connection, cursor);
+                Ok(())
             });
-            let _ = closed.await; // If the transaction is over, so is the cursor.
+            let _ = closed; // If the transaction is over, so is the cursor.
         }
     }
 
@@ -179,19 +171,16 @@ impl Session for SqliteSession {
                 (format!("RELEASE semel_{place}"), place)
             }
         };
-        self.call(move |connection| {
-            Box::pin(async move {
-                connection.ensure_in_transaction().await?;
-                let Err(error) = connection.sql.execute(sqlx::AssertSqlSafe(sql)).await else { return Ok(()) };
-                connection.ensure_in_transaction().await?;
-                // For example a savepoint in the middle of a cursor that writes: the guest's mistake, nothing is lost.
-                let message = error.to_string();
-                Err(SqlError::Database(Box::new(DatabaseError {
-                    sqlstate: "HY000".into(),
-                    message,
-                    ..DatabaseError::default()
-                })))
-            })
+        self.here(|connection| {
+            ensure_open(connection)?;
+            let Err(error) = connection.sql.execute_batch(&sql) else { return Ok(()) };
+            ensure_open(connection)?;
+            // For example a savepoint in the middle of a cursor that writes: the guest's mistake, nothing is lost.
+            Err(SqlError::Database(Box::new(DatabaseError {
+                sqlstate: "HY000".into(),
+                message: error.to_string(),
+                ..DatabaseError::default()
+            })))
         })
         .await?;
         self.savepoints.truncate(keep);
@@ -202,22 +191,18 @@ impl Session for SqliteSession {
     }
 
     async fn state(&mut self, namespace: String, op: StateOp) -> Result<StateReply, SqlError> {
-        self.call(move |connection| {
-            Box::pin(async move {
-                connection.ensure_in_transaction().await?;
-                state(connection, &namespace, op).await.map_err(|e| doomed(&classify(e)))
-            })
+        self.here(|connection| {
+            ensure_open(connection)?;
+            state(connection, &namespace, op).map_err(|e| doomed(&e))
         })
         .await
     }
 
     async fn publish(&mut self, events: Vec<Event>) -> Result<Published, SqlError> {
         let published = self
-            .call(move |connection| {
-                Box::pin(async move {
-                    connection.ensure_in_transaction().await?;
-                    publish(connection, &events).await.map_err(|e| doomed(&e))
-                })
+            .here(|connection| {
+                ensure_open(connection)?;
+                publish(connection, &events).map_err(|e| doomed(&e))
             })
             .await?;
         self.published |= published == Published::Done;
@@ -236,19 +221,15 @@ impl Session for SqliteSession {
             return Commit::RolledBack;
         }
         let left = std::mem::take(&mut self.left);
-        let committed = if self.turn.is_some() {
-            self.call(move |connection| Box::pin(async move { Ok(commit(connection, &left).await) }))
-                .await
-                .unwrap_or(Commit::Unknown)
+        let committed = if let Some(lent) = self.lent.take() {
+            lent.last(move |connection| commit(connection, &left)).await.unwrap_or(Commit::Unknown)
         } else {
             // The guest touched nothing: the acknowledgement alone is a short operation of the engine.
             let alone = self.writer.run(move |connection| {
-                Box::pin(async move {
-                    connection.sql.execute("BEGIN IMMEDIATE").await.map_err(classify)?;
-                    let committed = commit(connection, &left).await;
-                    connection.end_guest().await;
-                    Ok(committed)
-                })
+                connection.begin()?;
+                let committed = commit(connection, &left);
+                connection.end_guest();
+                Ok(committed)
             });
             alone.await.unwrap_or_else(|error| {
                 if matches!(error, Error::Unavailable(_)) { Commit::RolledBack } else { Commit::Unknown }
@@ -261,120 +242,54 @@ impl Session for SqliteSession {
     }
 
     async fn rollback(mut self: Box<Self>) {
-        if self.turn.is_some() {
+        if let Some(lent) = self.lent.take() {
             // Answered when the transaction is undone, so that what comes next finds the connection free.
-            let undone = self.call(|connection| {
-                Box::pin(async move {
-                    connection.end_guest().await;
-                    Ok(())
-                })
-            });
+            let undone = lent.last(Connection::end_guest);
             let _ = undone.await; // A transaction that is over needs no rollback.
         }
     }
 }
 
-/// Acknowledges and commits: the only place where a guest's effects become visible.
-async fn commit(connection: &mut Connection, left: &[Left]) -> Commit {
-    connection.take_over().await;
-    if left.is_empty() || connection.ensure_in_transaction().await.is_err() {
-        return Commit::RolledBack;
-    }
-    match acknowledge(connection, left).await {
-        Ok(true) => {}
-        Ok(false) => return Commit::Fenced,
-        Err(error) => {
-            tracing::error!(%error, "an acknowledgement failed");
-            return Commit::RolledBack;
-        }
-    }
-    crash::point(Point::Acknowledged);
-    match crash::during(Point::CommitSent, connection.sql.execute("COMMIT")).await {
-        Ok(_) => Commit::Committed,
-        Err(error) => {
-            tracing::error!(%error, "a commit failed");
-            // Still open: SQLite took nothing and the caller's end of the turn undoes it. Otherwise nobody knows yet.
-            if connection.ensure_in_transaction().await.is_ok() { Commit::RolledBack } else { Commit::Unknown }
-        }
-    }
-}
-
-/// False as soon as one claim no longer holds. The acknowledgements are the last statements before COMMIT.
-async fn acknowledge(connection: &mut Connection, left: &[Left]) -> Result<bool, Error> {
-    let now = connection.clock.now();
-    for Left { claim, answer, usage } in left {
-        let given = answer.clone().unwrap_or_default();
-        let headers = serde_json::to_string(&given.headers).unwrap_or_default();
-        let complete = sqlx::query(COMPLETE)
-            .bind(claim.seq)
-            .bind(now.0)
-            .bind(answer.is_some())
-            .bind(given.content_type)
-            .bind(headers)
-            .bind(given.body);
-        complete.execute(&mut connection.sql).await.map_err(classify)?;
-        record_attempt(connection, claim, "completed", None, usage).await?;
-        group::after(connection, claim, Some(claim.seq)).await?;
-    }
-    for Left { claim, .. } in left {
-        let acknowledge = sqlx::query(ACKNOWLEDGE).bind(claim.seq).bind(claim.fence).bind(claim.token.hash());
-        if acknowledge.execute(&mut connection.sql).await.map_err(classify)?.rows_affected() != 1 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-async fn publish(connection: &mut Connection, events: &[Event]) -> Result<Published, Error> {
+fn publish(connection: &Connection, events: &[Event]) -> Result<Published, Error> {
     let mut targets = Vec::new();
     for event in events {
-        let functions = subscribers(connection, &event.topic).await?;
+        let functions = subscribers(connection, &event.topic)?;
         if functions.is_empty() {
             return Ok(Published::UnknownTopic(event.topic.clone()));
         }
         targets.push(functions);
     }
     for (event, functions) in events.iter().zip(targets) {
-        insert_event(connection, event, &functions).await?;
+        insert_event(connection, event, &functions)?;
     }
     Ok(Published::Done)
 }
 
-async fn state(connection: &mut Connection, namespace: &str, op: StateOp) -> Result<StateReply, sqlx::Error> {
-    let sql = &mut connection.sql;
+fn state(connection: &Connection, namespace: &str, op: StateOp) -> Result<StateReply, Error> {
+    let get = |key: &str| connection.optional(STATE_GET, (namespace, key), |row| row.get::<_, Vec<u8>>(0));
     Ok(match op {
-        StateOp::Get { key } => {
-            StateReply::Value(sqlx::query_scalar(STATE_GET).bind(namespace).bind(key).fetch_optional(sql).await?)
-        }
+        StateOp::Get { key } => StateReply::Value(get(&key)?),
         StateOp::Set { key, value } => {
-            sqlx::query(STATE_SET).bind(namespace).bind(key).bind(value).execute(sql).await?;
+            connection.execute(STATE_SET, (namespace, key, value))?;
             StateReply::Done
         }
-        StateOp::Delete { key } => {
-            let deleted = sqlx::query(STATE_DELETE).bind(namespace).bind(key).execute(sql).await?;
-            StateReply::Deleted(deleted.rows_affected() == 1)
-        }
+        StateOp::Delete { key } => StateReply::Deleted(connection.execute(STATE_DELETE, (namespace, key))? == 1),
         StateOp::Add { key, delta } => {
-            let get = sqlx::query_scalar(STATE_GET).bind(namespace).bind(&key);
-            let old: Option<Vec<u8>> = get.fetch_optional(&mut *sql).await?;
             // A counter is its decimal text.
-            let number = old.map_or(Some(0), |bytes| std::str::from_utf8(&bytes).ok()?.parse::<i64>().ok());
+            let number = get(&key)?.map_or(Some(0), |bytes| std::str::from_utf8(&bytes).ok()?.parse::<i64>().ok());
             let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
                 return Ok(StateReply::NotACounter);
             };
-            let set = sqlx::query(STATE_SET).bind(namespace).bind(key).bind(sum.to_string().into_bytes());
-            set.execute(sql).await?;
+            connection.execute(STATE_SET, (namespace, key, sum.to_string().into_bytes()))?;
             StateReply::Sum(sum)
         }
         StateOp::Scan { prefix, after, limit } => {
-            let (after, length) = (after.unwrap_or_default(), i64::try_from(prefix.len()).unwrap_or(i64::MAX));
-            let scan = |text, limit: u32| {
-                sqlx::query(text).bind(namespace).bind(after.as_str()).bind(prefix.as_str()).bind(limit).bind(length)
-            };
-            let sizes = scan(STATE_MEASURE, limit).fetch_all(&mut *sql).await?;
-            let fits = fitting(sizes.iter().map(|row| row.get(0)));
-            let rows = scan(STATE_SCAN, fits).fetch_all(sql).await?;
-            StateReply::Entries(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+            let after = after.unwrap_or_default();
+            let params =
+                |limit: u32| (namespace, &after, &prefix, limit, i64::try_from(prefix.len()).unwrap_or(i64::MAX));
+            let sizes = connection.all(STATE_MEASURE, params(limit), |row| row.get(0))?;
+            let fits = fitting(sizes.into_iter());
+            StateReply::Entries(connection.all(STATE_SCAN, params(fits), |row| Ok((row.get(0)?, row.get(1)?)))?)
         }
     })
 }

@@ -1,10 +1,9 @@
 //! Decisions of people about messages, and what is cleared away in time. Each operation is one transaction.
 
 use async_trait::async_trait;
-use sqlx::Row;
 
 use super::connection::Connection;
-use super::{Error, Sqlite, classify, group};
+use super::{Error, Sqlite, classify, group, json};
 use crate::clock::{Timestamp, micros};
 use crate::message::State;
 use crate::store::{Decided, Retention, Steering};
@@ -35,7 +34,7 @@ const FORGET_MESSAGES: &str = include_str!("forget_messages.sql");
 impl Steering for Sqlite {
     async fn redrive(&self, id: &str) -> Result<Decided, Error> {
         let id = id.to_owned();
-        let decided = self.transaction(move |of| Box::pin(async move { redrive(of, &id).await })).await?;
+        let decided = self.transaction(move |of| redrive(of, &id)).await?;
         self.work.notify_one();
         Ok(decided)
     }
@@ -53,25 +52,23 @@ impl Steering for Sqlite {
 
     async fn redrive_some(&self, function: &str, state: State, these: Vec<i64>) -> Result<Vec<i64>, Error> {
         let function = function.to_owned();
-        let redrive =
-            self.transaction(move |of| Box::pin(async move { redrive_some(of, &function, state, &these).await }));
-        let redriven = redrive.await?;
+        let redriven = self.transaction(move |of| redrive_some(of, &function, state, &these)).await?;
         self.work.notify_one();
         Ok(redriven)
     }
 
     async fn resolve_doubt(&self, id: &str, end: State) -> Result<Decided, Error> {
         let id = id.to_owned();
-        self.transaction(move |of| Box::pin(async move { resolve_doubt(of, &id, end).await })).await
+        self.transaction(move |of| resolve_doubt(of, &id, end)).await
     }
 
     async fn cancel(&self, id: &str) -> Result<Decided, Error> {
         let id = id.to_owned();
-        self.transaction(move |of| Box::pin(async move { cancel(of, &id).await })).await
+        self.transaction(move |of| cancel(of, &id)).await
     }
 
     async fn sweep(&self, limit: u32) -> Result<u64, Error> {
-        self.transaction(move |of| Box::pin(async move { sweep(of, limit).await })).await
+        self.transaction(move |of| sweep(of, limit)).await
     }
 
     async fn forget(&self, keep: Retention, limit: u32) -> Result<u64, Error> {
@@ -85,16 +82,14 @@ impl Steering for Sqlite {
             let find = sqlx::query_scalar(FORGET_FIND).bind(state.as_str()).bind(before.0).bind(now.0).bind(limit);
             let found: Vec<i64> = find.fetch_all(&self.readers).await.map_err(classify)?;
             if !found.is_empty() {
-                let forget =
-                    self.transaction(move |of| Box::pin(async move { forget(of, &found, state, before).await }));
-                let gone = forget.await?;
+                let gone = self.transaction(move |of| forget(of, &found, state, before)).await?;
                 forgotten += gone.len() as u64;
                 // After the commit, since the ledger has one of its own: a host that dies in between leaves rows that
                 // nobody asks for.
                 self.ledger.forget(&gone).await?;
             }
         }
-        let keys = self.transaction(move |of| Box::pin(async move { forget_keys(of, now, limit).await })).await?;
+        let keys = self.transaction(move |of| forget_keys(of, now, limit)).await?;
         Ok(forgotten + keys)
     }
 }
@@ -108,133 +103,113 @@ struct Standing {
     deployed: bool,
 }
 
-async fn standing(connection: &mut Connection, id: &str) -> Result<Option<Standing>, Error> {
-    let row = sqlx::query(STANDING).bind(id).fetch_optional(&mut connection.sql).await.map_err(classify)?;
-    row.map(|row| {
-        let state = State::parse(row.get(1)).ok_or_else(|| Error::Broken("a message in no known state".into()))?;
-        Ok(Standing { seq: row.get(0), state, function: row.get(2), group: row.get(3), deployed: row.get(4) })
-    })
-    .transpose()
+fn standing(connection: &Connection, id: &str) -> Result<Option<Standing>, Error> {
+    let found = connection.optional(STANDING, [id], |row| {
+        let state: String = row.get(1)?;
+        let standing = |state| {
+            Ok(Standing { seq: row.get(0)?, state, function: row.get(2)?, group: row.get(3)?, deployed: row.get(4)? })
+        };
+        State::parse(&state).map(standing).transpose()
+    })?;
+    match found {
+        None => Ok(None),
+        Some(None) => Err(Error::Broken("a message in no known state".into())),
+        Some(standing) => Ok(standing),
+    }
 }
 
-async fn decide(connection: &mut Connection, seq: i64, decision: &str, detail: String) -> Result<(), Error> {
-    let now = connection.clock.now();
-    let decide = sqlx::query(DECIDE).bind(seq).bind(now.0).bind(decision).bind(detail);
-    decide.execute(&mut connection.sql).await.map_err(classify)?;
-    Ok(())
+fn decide(connection: &Connection, seq: i64, decision: &str, detail: String) -> Result<(), Error> {
+    connection.execute(DECIDE, (seq, connection.clock.now().0, decision, detail)).map(drop)
 }
 
-async fn redrive(connection: &mut Connection, id: &str) -> Result<Decided, Error> {
-    let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
+fn redrive(connection: &Connection, id: &str) -> Result<Decided, Error> {
+    let Some(at) = standing(connection, id)? else { return Ok(Decided::NoMessage) };
     if !at.state.can_be_redriven() {
         return Ok(Decided::Refused(at.state));
     }
     if !at.deployed {
         return Ok(Decided::NoFunction);
     }
-    back_to_queue(connection, &at.function, at.seq, at.group.as_deref(), at.state).await?;
+    back_to_queue(connection, &at.function, at.seq, at.group.as_deref(), at.state)?;
     Ok(Decided::Done)
 }
 
-async fn redrive_some(
-    connection: &mut Connection,
-    function: &str,
-    state: State,
-    these: &[i64],
-) -> Result<Vec<i64>, Error> {
-    let find = sqlx::query(REDRIVE_THESE).bind(function).bind(state.as_str()).bind(list(these));
-    let found = find.fetch_all(&mut connection.sql).await.map_err(classify)?;
-    for row in &found {
-        back_to_queue(connection, function, row.get(0), row.get(1), state).await?;
+fn redrive_some(connection: &Connection, function: &str, state: State, these: &[i64]) -> Result<Vec<i64>, Error> {
+    let these = (function, state.as_str(), json(these));
+    let found: Vec<(i64, Option<String>)> =
+        connection.all(REDRIVE_THESE, these, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (seq, group) in &found {
+        back_to_queue(connection, function, *seq, group.as_deref(), state)?;
     }
-    Ok(found.iter().map(|row| row.get(0)).collect())
+    Ok(found.into_iter().map(|(seq, _)| seq).collect())
 }
 
-async fn back_to_queue(
-    connection: &mut Connection,
+fn back_to_queue(
+    connection: &Connection,
     function: &str,
     seq: i64,
     group: Option<&str>,
     was: State,
 ) -> Result<(), Error> {
-    let now = connection.clock.now();
-    let redrive = sqlx::query(REDRIVE).bind(seq).bind(now.0);
-    redrive.execute(&mut connection.sql).await.map_err(classify)?;
-    sqlx::query(LEAVE_HISTORY).bind(seq).execute(&mut connection.sql).await.map_err(classify)?;
+    connection.execute(REDRIVE, (seq, connection.clock.now().0))?;
+    connection.execute(LEAVE_HISTORY, [seq])?;
     if let Some(group) = group {
-        group::order(connection, function, group, None).await?;
+        group::order(connection, function, group, None)?;
     }
-    decide(connection, seq, "redriven", format!("was {}", was.as_str())).await
+    decide(connection, seq, "redriven", format!("was {}", was.as_str()))
 }
 
-async fn resolve_doubt(connection: &mut Connection, id: &str, end: State) -> Result<Decided, Error> {
-    let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
+fn resolve_doubt(connection: &Connection, id: &str, end: State) -> Result<Decided, Error> {
+    let Some(at) = standing(connection, id)? else { return Ok(Decided::NoMessage) };
     if at.state != State::InDoubt {
         return Ok(Decided::Refused(at.state));
     }
-    let now = connection.clock.now();
-    let resolve = sqlx::query(RESOLVE_DOUBT).bind(at.seq).bind(end.as_str()).bind(now.0);
-    resolve.execute(&mut connection.sql).await.map_err(classify)?;
-    decide(connection, at.seq, "resolved", format!("was in-doubt, is {}", end.as_str())).await?;
+    connection.execute(RESOLVE_DOUBT, (at.seq, end.as_str(), connection.clock.now().0))?;
+    decide(connection, at.seq, "resolved", format!("was in-doubt, is {}", end.as_str()))?;
     Ok(Decided::Done)
 }
 
-async fn cancel(connection: &mut Connection, id: &str) -> Result<Decided, Error> {
-    let Some(at) = standing(connection, id).await? else { return Ok(Decided::NoMessage) };
+fn cancel(connection: &Connection, id: &str) -> Result<Decided, Error> {
+    let Some(at) = standing(connection, id)? else { return Ok(Decided::NoMessage) };
     if at.state.is_final() {
         return Ok(Decided::Refused(at.state));
     }
     let now = connection.clock.now();
     for statement in [ATTEMPT_CANCELLED, CANCEL] {
-        let step = sqlx::query(statement).bind(at.seq).bind(now.0);
-        step.execute(&mut connection.sql).await.map_err(classify)?;
+        connection.execute(statement, (at.seq, now.0))?;
     }
-    sqlx::query(LEAVE_QUEUE).bind(at.seq).execute(&mut connection.sql).await.map_err(classify)?;
+    connection.execute(LEAVE_QUEUE, [at.seq])?;
     if let Some(group) = &at.group {
-        group::order(connection, &at.function, group, None).await?;
+        group::order(connection, &at.function, group, None)?;
     }
-    decide(connection, at.seq, "cancelled", format!("was {}", at.state.as_str())).await?;
+    decide(connection, at.seq, "cancelled", format!("was {}", at.state.as_str()))?;
     Ok(Decided::Done)
 }
 
-async fn sweep(connection: &mut Connection, limit: u32) -> Result<u64, Error> {
+fn sweep(connection: &Connection, limit: u32) -> Result<u64, Error> {
     let now = connection.clock.now();
-    let find = sqlx::query_scalar(SWEEP_FIND).bind(limit);
-    let found: Vec<i64> = find.fetch_all(&mut connection.sql).await.map_err(classify)?;
+    let found: Vec<i64> = connection.all(SWEEP_FIND, [limit], |row| row.get(0))?;
     for seq in &found {
-        let bury = sqlx::query(SWEEP_BURY).bind(seq).bind(now.0);
-        bury.execute(&mut connection.sql).await.map_err(classify)?;
-        sqlx::query(LEAVE_QUEUE).bind(seq).execute(&mut connection.sql).await.map_err(classify)?;
+        connection.execute(SWEEP_BURY, (seq, now.0))?;
+        connection.execute(LEAVE_QUEUE, [seq])?;
     }
-    sqlx::query(SWEEP_FUNCTIONS).execute(&mut connection.sql).await.map_err(classify)?;
+    connection.execute(SWEEP_FUNCTIONS, ())?;
     Ok(found.len() as u64)
 }
 
 /// Returns the ids of what is forgotten.
-async fn forget(
-    connection: &mut Connection,
-    found: &[i64],
-    state: State,
-    before: Timestamp,
-) -> Result<Vec<String>, Error> {
-    let history = sqlx::query_scalar(FORGET_HISTORY).bind(list(found)).bind(state.as_str()).bind(before.0);
-    let gone: Vec<i64> = history.fetch_all(&mut connection.sql).await.map_err(classify)?;
-    let these = list(&gone);
-    sqlx::query(FORGET_ACTIVE_KEYS).bind(&these).execute(&mut connection.sql).await.map_err(classify)?;
-    let outlived = sqlx::query(FORGET_OUTLIVED).bind(&these).bind(state.as_str());
-    outlived.execute(&mut connection.sql).await.map_err(classify)?;
+fn forget(connection: &Connection, found: &[i64], state: State, before: Timestamp) -> Result<Vec<String>, Error> {
+    let history = (json(found), state.as_str(), before.0);
+    let gone: Vec<i64> = connection.all(FORGET_HISTORY, history, |row| row.get(0))?;
+    let these = json(&gone);
+    connection.execute(FORGET_ACTIVE_KEYS, [&these])?;
+    connection.execute(FORGET_OUTLIVED, (&these, state.as_str()))?;
     for statement in FORGET_WITH {
-        sqlx::query(statement).bind(&these).execute(&mut connection.sql).await.map_err(classify)?;
+        connection.execute(statement, [&these])?;
     }
-    sqlx::query_scalar(FORGET_MESSAGES).bind(&these).fetch_all(&mut connection.sql).await.map_err(classify)
+    connection.all(FORGET_MESSAGES, [&these], |row| row.get(0))
 }
 
-async fn forget_keys(connection: &mut Connection, now: Timestamp, limit: u32) -> Result<u64, Error> {
-    let forget = sqlx::query(FORGET_KEYS).bind(now.0).bind(limit);
-    Ok(forget.execute(&mut connection.sql).await.map_err(classify)?.rows_affected())
-}
-
-/// As `json_each` reads it.
-fn list(numbers: &[i64]) -> String {
-    serde_json::to_string(numbers).unwrap_or_else(|_| "[]".into())
+fn forget_keys(connection: &Connection, now: Timestamp, limit: u32) -> Result<u64, Error> {
+    Ok(connection.execute(FORGET_KEYS, (now.0, limit))? as u64)
 }

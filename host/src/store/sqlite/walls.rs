@@ -12,9 +12,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use libsqlite3_sys as ffi;
-use sqlx::sqlite::LockedSqliteHandle;
 
+use super::Error;
 use super::byte_code::Owned;
+use super::connection::handle;
 
 /// What guests may call; everything else is denied.
 static FUNCTIONS: LazyLock<HashSet<&str>> =
@@ -69,15 +70,15 @@ pub(super) enum Wall {
 
 impl Walls {
     /// Installs the callbacks on a connection.
-    pub(super) fn raise(handle: &mut LockedSqliteHandle<'_>) -> Arc<Self> {
+    pub(super) fn raise(sql: &rusqlite::Connection) -> Result<Arc<Self>, Error> {
         let walls = Arc::new(Self::default());
         let hook = Arc::clone(&walls);
-        handle.set_commit_hook(move || !hook.guest_in.load(Ordering::SeqCst) || !hook.stands(Wall::CommitHook));
+        sql.commit_hook(Some(move || hook.guest_in.load(Ordering::SeqCst) && hook.stands(Wall::CommitHook)))?;
         let progress = Arc::clone(&walls);
-        handle.set_progress_handler(INSTRUCTIONS, move || progress.may_go_on());
-        set_authorizer(handle, Arc::clone(&walls));
+        sql.progress_handler(INSTRUCTIONS, Some(move || !progress.may_go_on()))?;
+        set_authorizer(sql, Arc::clone(&walls));
         limit_heap();
-        walls
+        Ok(walls)
     }
 
     /// Outside the fuzzer's own tests every wall does.
@@ -244,31 +245,31 @@ pub(super) fn is_computing(name: &str) -> bool {
     FUNCTIONS.contains(name) || FUNCTIONS.contains(name.to_ascii_lowercase().as_str())
 }
 
-#[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]
+#[expect(unsafe_code, reason = "rusqlite has no interface for the memory of SQLite")]
 fn limit_heap() {
     // SAFETY: may be called at any time; it is one number for the process.
     unsafe { ffi::sqlite3_hard_heap_limit64(HEAP) };
 }
 
-#[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]
+#[expect(unsafe_code, reason = "rusqlite has no interface for the memory of SQLite")]
 pub(super) fn is_heap_limited() -> bool {
     // SAFETY: may be called at any time; a negative number asks.
     unsafe { ffi::sqlite3_hard_heap_limit64(-1) == HEAP }
 }
 
-#[expect(unsafe_code, reason = "sqlx has no interface for the memory of SQLite")]
+#[expect(unsafe_code, reason = "rusqlite has no interface for the memory of SQLite")]
 fn memory_used() -> i64 {
     // SAFETY: may be called at any time.
     unsafe { ffi::sqlite3_memory_used() }
 }
 
-#[expect(unsafe_code, reason = "SQLite's authorizer has no safe interface in sqlx")]
-fn set_authorizer(handle: &mut LockedSqliteHandle<'_>, walls: Arc<Walls>) {
-    let database = handle.as_raw_handle().as_ptr();
+/// By SQLite's own numbers, whatever a driver makes of them.
+#[expect(unsafe_code, reason = "SQLite's C interface")]
+fn set_authorizer(sql: &rusqlite::Connection, walls: Arc<Walls>) {
     let context = Arc::into_raw(walls).cast::<c_void>().cast_mut();
-    // SAFETY: the handle is locked, so the connection is open and nobody else uses it. The context is never freed (one
-    // per store that is opened), so it outlives the connection.
-    unsafe { ffi::sqlite3_set_authorizer(database, Some(authorize), context) };
+    // SAFETY: the connection is open and the caller's. The context is never freed (one per store that is opened), so it
+    // outlives the connection.
+    unsafe { ffi::sqlite3_set_authorizer(handle(sql), Some(authorize), context) };
 }
 
 #[expect(unsafe_code, reason = "called by SQLite's C code")]

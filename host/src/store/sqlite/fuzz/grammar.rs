@@ -1,5 +1,7 @@
 //! Statements for the fuzzer: plain ones over the app's tables, and which share of all is what.
 
+use std::collections::VecDeque;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -50,18 +52,22 @@ const FUNCTIONS: [(&str, usize); 32] = [
     ("changes", 0),
     ("soundex", 1),
 ];
+/// How many texts are remembered: about as many as are kept.
+const AGAIN: usize = 60;
 const AGGREGATES: [&str; 8] = ["count", "sum", "min", "max", "avg", "total", "group_concat", "json_group_array"];
 /// A source of statements; the same seed gives the same ones.
 pub(super) struct Grammar {
     random: ChaCha8Rng,
     last: String,
+    /// What may be said again.
+    said: VecDeque<String>,
 }
 
 type Scope = Vec<(String, Vec<&'static str>)>;
 
 impl Grammar {
     pub(super) fn new(seed: u64) -> Self {
-        Self { random: ChaCha8Rng::seed_from_u64(seed), last: "SELECT 1".into() }
+        Self { random: ChaCha8Rng::seed_from_u64(seed), last: "SELECT 1".into(), said: VecDeque::new() }
     }
 
     pub(super) fn below(&mut self, count: usize) -> usize {
@@ -76,8 +82,21 @@ impl Grammar {
         of[self.below(of.len())]
     }
 
-    /// The next statement.
+    /// The next statement; one in six was said before, so that it is run as it was kept.
     pub(super) fn statement(&mut self) -> String {
+        if self.said.len() == AGAIN && self.percent(17) {
+            let place = self.below(AGAIN);
+            return self.said[place].clone();
+        }
+        let made = self.new_statement();
+        self.said.push_back(made.clone());
+        if self.said.len() > AGAIN {
+            self.said.pop_front();
+        }
+        made
+    }
+
+    fn new_statement(&mut self) -> String {
         let last = std::mem::take(&mut self.last);
         let made = match self.below(100) {
             0..58 => self.plain(),

@@ -5,12 +5,10 @@ use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 use libsqlite3_sys as ffi;
-use sqlx::sqlite::{LockedSqliteHandle, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use super::super::connection::Connection;
-use super::super::walls::Walls;
-use super::super::{guest_sql, options, options_for_reading, schema, values};
+use super::super::connection::{Connection, handle};
+use super::super::walls::Wall;
+use super::super::{guest_sql, schema, values};
 use crate::clock::AnchoredClock;
 use crate::store::{Bounds, Rows, SqlError, Value};
 
@@ -40,19 +38,18 @@ const ENGINE: [&str; 15] = [
 
 pub(super) struct Target {
     pub(super) connection: Connection,
-    other: SqliteConnection,
+    other: rusqlite::Connection,
     engine: String,
     _folder: tempfile::TempDir,
 }
 
 impl Target {
     /// A file of its own. Two with different secrets differ in nothing that a guest may see.
-    pub(super) async fn new(secret: &str, messages: usize) -> Self {
+    pub(super) fn new(secret: &str, messages: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("fuzz.db");
-        let make = options(&path).create_if_missing(true);
-        let mut connection = Connection::open(make, AnchoredClock::anchor()).await.expect("a connection");
-        schema::prepare(&mut connection).await.expect("the engine's schema");
+        let mut connection = Connection::open(&path, AnchoredClock::anchor()).expect("a connection");
+        schema::prepare(&mut connection).expect("the engine's schema");
         let secret = format!("{CANARY}-{secret}");
         let hidden = format!(
             "UPDATE semel_store SET secret = CAST('{secret}' AS BLOB);
@@ -71,38 +68,37 @@ impl Target {
             )
         };
         let filled = (0..messages).map(message).collect::<String>() + &hidden + APP;
-        sqlx::raw_sql(AssertSqlSafe(filled)).execute(&mut connection.sql).await.expect("the fuzzer's own SQL");
-        let other = options_for_reading(&path).connect().await.expect("a second connection");
+        connection.sql.execute_batch(&filled).expect("the fuzzer's own SQL");
+        let other = rusqlite::Connection::open(&path).expect("a second connection");
         let mut target = Self { connection, other, engine: String::new(), _folder: folder };
-        target.engine = target.seen().await;
+        target.engine = engine(&target.other);
         target
     }
 
-    /// All of the engine's, as the second connection sees it.
-    async fn seen(&mut self) -> String {
-        engine(&mut self.other.lock_handle().await.expect("a second connection"))
+    /// Takes walls down, and forgets what passed while they stood.
+    pub(super) fn take_down(&mut self, walls: &[Wall]) {
+        self.connection.walls.take_down(walls);
+        self.connection.kept.forget();
     }
 
     /// Whether the second connection sees what it saw in the beginning.
-    pub(super) async fn is_unchanged(&mut self) -> bool {
-        self.seen().await == self.engine
+    pub(super) fn is_unchanged(&self) -> bool {
+        engine(&self.other) == self.engine
     }
 
     /// A transaction in which guests' statements run. Ends with `Connection::end_guest`.
-    pub(super) async fn begin(&mut self) -> Guest<'_> {
-        self.connection.begin_guest().await.expect("a transaction");
-        let Self { connection: Connection { sql, walls, .. }, other, engine, .. } = self;
-        let mut other = other.lock_handle().await.expect("a second connection");
-        let commits = commits(&mut other);
-        Guest { handle: sql.lock_handle().await.expect("a connection"), walls, other, commits, engine }
+    pub(super) fn begin(&mut self) -> Guest<'_> {
+        self.connection.begin_guest().expect("a transaction");
+        let Self { connection, other, engine, .. } = self;
+        let commits = commits(other);
+        Guest { connection, other, commits, engine }
     }
 }
 
 /// A guest in its transaction.
 pub(super) struct Guest<'a> {
-    handle: LockedSqliteHandle<'a>,
-    walls: &'a Walls,
-    other: LockedSqliteHandle<'a>,
+    connection: &'a mut Connection,
+    other: &'a rusqlite::Connection,
     commits: String,
     engine: &'a str,
 }
@@ -111,23 +107,27 @@ impl Guest<'_> {
     /// One statement, as `session.rs` runs it.
     pub(super) fn run(&mut self, sql: &str, params: &[Value]) -> Result<Rows, SqlError> {
         let bounds = Bounds { rows: 1000, bytes: 1 << 20, deadline: Instant::now() + Duration::from_millis(100) };
-        let mut statement = guest_sql::prepare(&mut self.handle, self.walls, sql, params, bounds.deadline)?;
-        guest_sql::step(&mut self.handle, self.walls, &mut statement, bounds, false)
+        guest_sql::query(self.connection, sql, params, bounds)
+    }
+
+    /// Whether this text would run as it is, without being looked at again.
+    pub(super) fn keeps(&self, sql: &str) -> bool {
+        self.connection.kept.get(sql).is_some()
     }
 
     /// Whether the transaction is open; if it is not, the session lets no further statement through.
-    pub(super) fn is_open(&mut self) -> bool {
-        guest_sql::in_transaction(&mut self.handle)
+    pub(super) fn is_open(&self) -> bool {
+        self.connection.is_in_transaction()
     }
 
     /// Whether the second connection notices that somebody has committed.
-    pub(super) fn is_visible(&mut self) -> bool {
-        commits(&mut self.other) != self.commits
+    pub(super) fn is_visible(&self) -> bool {
+        commits(self.other) != self.commits
     }
 
     /// Whether the engine's rows and the schema are, inside the transaction, what they were.
-    pub(super) fn is_unchanged(&mut self) -> bool {
-        engine(&mut self.handle) == self.engine
+    pub(super) fn is_unchanged(&self) -> bool {
+        engine(&self.connection.sql) == self.engine
     }
 }
 
@@ -146,23 +146,23 @@ pub(super) fn is_secret(rows: &Rows) -> bool {
 }
 
 /// Changes whenever anybody else commits.
-fn commits(handle: &mut LockedSqliteHandle<'_>) -> String {
-    rows(handle, "PRAGMA data_version")
+fn commits(connection: &rusqlite::Connection) -> String {
+    rows(connection, "PRAGMA data_version")
 }
 
-fn engine(handle: &mut LockedSqliteHandle<'_>) -> String {
-    ENGINE.iter().map(|sql| rows(handle, sql)).collect()
+fn engine(connection: &rusqlite::Connection) -> String {
+    ENGINE.iter().map(|sql| rows(connection, sql)).collect()
 }
 
 /// What the host reads with this, past all walls.
 #[expect(unsafe_code, reason = "SQLite's C interface")]
-fn rows(handle: &mut LockedSqliteHandle<'_>, sql: &str) -> String {
+fn rows(connection: &rusqlite::Connection, sql: &str) -> String {
     let text = CString::new(sql).expect("a text without NUL");
     let mut statement = std::ptr::null_mut();
     let mut found = String::new();
-    // SAFETY: the handle is locked; the statement is finalized before the handle is let go.
+    // SAFETY: the connection is the caller's; the statement is finalized before it ends.
     unsafe {
-        let database = handle.as_raw_handle().as_ptr();
+        let database = handle(connection);
         let code = ffi::sqlite3_prepare_v2(database, text.as_ptr(), -1, &raw mut statement, std::ptr::null_mut());
         assert_eq!(code, ffi::SQLITE_OK, "{sql}");
         let columns = usize::try_from(ffi::sqlite3_column_count(statement)).expect("columns");

@@ -1,0 +1,79 @@
+//! One stream of batches per function: while one runs, the next is claimed already, and the one before is committed.
+//!
+//! Two batches never run at once: they would wait for each other's rows, in circles. One that only commits holds its rows and
+//! waits for none of another's.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Mutex as Turn, MutexGuard};
+
+#[derive(Default)]
+pub(super) struct Streams(Mutex<HashMap<String, Arc<Stream>>>);
+
+#[derive(Default)]
+pub(super) struct Stream {
+    /// A batch is claimed and does not run yet.
+    waits: AtomicBool,
+    /// Messages in batches, from their claims to their ends.
+    messages: AtomicU32,
+    run: Turn<()>,
+    commit: Turn<()>,
+}
+
+impl Streams {
+    pub(super) fn of(&self, function: &str) -> Arc<Stream> {
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = streams.get(function) {
+            return Arc::clone(stream);
+        }
+        Arc::clone(streams.entry(function.to_owned()).or_default())
+    }
+}
+
+impl Stream {
+    /// Whether a batch may be claimed while so many messages of the function run here: not if one waits, nor beside messages
+    /// that run alone.
+    pub(super) fn has_room(&self, running: u32) -> bool {
+        !self.waits.load(Ordering::SeqCst) && running <= self.messages.load(Ordering::SeqCst)
+    }
+
+    /// A batch of so many was claimed.
+    pub(super) fn claimed(self: Arc<Self>, messages: u32) -> Batched {
+        self.waits.store(true, Ordering::SeqCst);
+        self.messages.fetch_add(messages, Ordering::SeqCst);
+        Batched { stream: self, messages }
+    }
+}
+
+/// A batch on its way.
+pub(super) struct Batched {
+    stream: Arc<Stream>,
+    messages: u32,
+}
+
+impl Batched {
+    /// Waits until the batch before has run; from then on the next may be claimed.
+    pub(super) async fn run(&self) -> MutexGuard<'_, ()> {
+        let turn = self.stream.run.lock().await;
+        self.stream.waits.store(false, Ordering::SeqCst);
+        turn
+    }
+
+    /// The same for one that came to nothing, whose messages run alone.
+    pub(super) async fn run_again(&self) -> MutexGuard<'_, ()> {
+        self.stream.run.lock().await
+    }
+
+    /// Waits until the batch before was committed.
+    pub(super) async fn commit(&self) -> MutexGuard<'_, ()> {
+        self.stream.commit.lock().await
+    }
+}
+
+impl Drop for Batched {
+    fn drop(&mut self) {
+        self.stream.messages.fetch_sub(self.messages, Ordering::SeqCst);
+    }
+}
