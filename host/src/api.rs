@@ -13,17 +13,20 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::engine::catalog::Catalog;
+use crate::ingest::Ingest;
 use crate::running::Running;
 use crate::settled::Settled;
 use crate::store::{self, Store};
 use crate::watch::Watch;
 
 mod around;
+mod asked;
 mod send;
+mod bulk;
 mod cloud_events;
 mod functions;
 mod messages;
@@ -41,6 +44,7 @@ use probes::Probes;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) ingest: Arc<Ingest>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) settled: Arc<Settled>,
     pub(crate) running: Arc<Running>,
@@ -58,6 +62,8 @@ pub(crate) struct Api {
 pub(crate) struct Limits {
     /// Largest message body, in bytes.
     pub(crate) body: usize,
+    /// Largest head of a request: its first line and its headers.
+    pub(crate) head: usize,
     /// Largest deployment, in bytes.
     pub(crate) upload: usize,
     /// How long a message body may take to arrive.
@@ -198,16 +204,21 @@ impl Problem {
         self.id = Some(id.to_owned());
         self
     }
-}
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn document(&self) -> Value {
         let title = self.status.canonical_reason().unwrap_or("Error");
         let mut document =
             json!({ "type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail });
         if let Some(id) = &self.id {
             document["id"] = json!(id);
         }
+        document
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = self.document();
         let mut response = (self.status, document.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
@@ -233,6 +244,10 @@ impl From<store::Error> for Problem {
                 tracing::error!(why, "the database is not available");
                 Self::unavailable("the database is not available; try again")
             }
+            store::Error::Busy(why) => {
+                tracing::warn!(why, "the database is busy");
+                Self::unavailable("somebody else holds up what this needs in the database; try again")
+            }
             store::Error::Fenced => Self::new(StatusCode::CONFLICT, "somebody else holds the message by now"),
             store::Error::Broken(why) => {
                 tracing::error!(why, "the database is not usable");
@@ -254,7 +269,8 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(include_str!("api/openapi.json")).expect("JSON");
         let described: BTreeSet<&str> =
             document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
-        let there: BTreeSet<&str> = routes().into_iter().map(|(path, ..)| path).collect();
+        // That of many messages comes in as that of one.
+        let there: BTreeSet<&str> = routes().into_iter().map(|(path, ..)| path).chain(["/fn/{name}:batch"]).collect();
         assert_eq!(there.difference(&described).collect::<Vec<_>>(), [] as [&&str; 0], "not described");
         assert_eq!(described.difference(&there).collect::<Vec<_>>(), [] as [&&str; 0], "described, and not there");
     }

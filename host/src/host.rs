@@ -14,6 +14,7 @@ use crate::calls::LedgerClient;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::catalog::Catalog;
+use crate::ingest::Ingest;
 use crate::outside::{self, Client};
 use crate::relay::Relay;
 use crate::running::Running;
@@ -80,7 +81,9 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
     let (limits, connections) = limits(&config);
     let (watched, probes, token) = (Arc::clone(&watch), Arc::default(), config.token.map(Arc::from));
-    let router = api::router(Api { store, catalog, settled, running, watch: watched, probes, limits, stopping, token });
+    let ingest = Arc::new(Ingest::start(Arc::clone(&store), Arc::clone(&watch)));
+    let api = Api { store, ingest, catalog, settled, running, watch: watched, probes, limits, stopping, token };
+    let router = api::router(api);
     tracing::info!(address = %listener.local_addr()?, "listening");
     let (close, closing) = channel(false);
     let doors = tokio::spawn(doors::serve(listener, router, connections, closing));
@@ -113,6 +116,7 @@ async fn work(worker: Arc<Worker>, relay: Arc<Relay>, stopping: Receiver<bool>) 
 fn limits(config: &Config) -> (api::Limits, doors::Limits) {
     let requests = api::Limits {
         body: config.body,
+        head: config.head,
         upload: config.upload,
         patience: config.body_time,
         request: config.request_time,

@@ -23,6 +23,7 @@ pub mod manifest;
 
 mod doors;
 mod api;
+mod ingest;
 pub mod store;
 mod worker;
 mod relay;

@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::crash;
 use crate::flow::Rate;
-use crate::message::{Claim, Claimed, Contract, Event, Message, State, Usage};
+use crate::message::{Claim, Claimed, Contract, Event, Message, Usage};
 
+mod accept;
 mod catalog;
 mod error;
 mod logins;
@@ -25,6 +26,7 @@ mod sqlite;
 mod steering;
 mod value;
 
+pub use accept::{Accept, Enqueued, Key, Remember, Target};
 pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 pub use error::{DatabaseError, Error, SqlError};
 pub use ledger::{
@@ -159,10 +161,18 @@ pub trait Queue: Send + Sync {
     /// The store's clock.
     async fn now(&self) -> Result<Timestamp, Error>;
 
-    /// Puts an event into the queue: one message per subscribed function, or one for the function it names. Durable
-    /// when it returns. With a key, the second call with the same key and fingerprint changes nothing and returns the
-    /// first one's message. Messages of a group wait for each other where the function asks for it.
-    async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error>;
+    /// Puts events into the queue, all of them in one commit: each becomes one message per subscribed function, or one for
+    /// the function it names. Durable when it returns; one answer for each, in order. What comes first in the list comes first
+    /// in its group, and counts for those after it: against the backlog, and by its key. With a key, the second event with the
+    /// same key and fingerprint changes nothing and gets the first one's message. Messages of a group wait for each other
+    /// where the function asks for it. An error is one for all: nothing of the list is there.
+    async fn enqueue_all(&self, list: Arc<[Accept]>) -> Result<Vec<Enqueued>, Error>;
+
+    /// The same for one event alone.
+    async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error> {
+        let answers = self.enqueue_all([Accept { event, target, key }].into()).await?;
+        answers.into_iter().next().ok_or_else(|| Error::Broken("the store did not answer".into()))
+    }
 
     /// Claims due messages, in one commit: attempt and fence count up, each gets a lease and the token of this call.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error>;
@@ -197,57 +207,6 @@ pub trait Queue: Send + Sync {
 
     /// Returns when there may be something to claim, or after `longest`.
     async fn wait(&self, longest: Duration);
-}
-
-/// Whom an event is for.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// One function, whether or not it subscribes to anything.
-    Function(String),
-    /// All that subscribe to the event's topic.
-    Subscribers,
-}
-
-/// An idempotency key in the scope of one function.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// As the sender wrote it.
-    pub key: String,
-    /// SHA-256 over what the sender meant.
-    pub fingerprint: Vec<u8>,
-    /// How long it is remembered.
-    pub remember: Remember,
-}
-
-/// How long an idempotency key stands for its message: the deduplication window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remember {
-    /// From acceptance, for so long.
-    For(Duration),
-    /// Until the message is settled; in-doubt is not settled.
-    WhileActive,
-    /// For ever.
-    Forever,
-}
-
-/// What became of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Enqueued {
-    /// In the queue; the ids of its messages.
-    Accepted(Vec<String>),
-    /// The key was used for the same before.
-    Duplicate {
-        /// The message that was made then.
-        id: String,
-        /// How it ended, if the message itself is no longer kept.
-        ended_as: Option<State>,
-    },
-    /// The key was used for something else.
-    KeyReused,
-    /// Nobody would handle it: no such function, no subscriber.
-    NoTarget,
-    /// As many messages of the function are in the queue as its backlog limit allows.
-    BacklogFull,
 }
 
 /// What to claim.

@@ -12,7 +12,8 @@ mod spans;
 pub(crate) mod system;
 
 use metrics::Metrics;
-use spans::{Accepting, AttemptSpan, Spans};
+pub(crate) use spans::Accepting;
+use spans::{AttemptSpan, Spans};
 
 /// All that is watched.
 pub(crate) struct Watch {

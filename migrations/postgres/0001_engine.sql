@@ -26,8 +26,8 @@
 -- TRANSACTIONS (files in host/src/store/postgres; [ ] only with a group; one line is one transaction)
 --   open       schema_find; not there: the migrations and install in one (42P06 or 23505: another host was faster, look
 --              again); else schema_version, further migrations, schema_advance
---   enqueue    target; key_remember (none: key_find; not active: key_retake; nobody won: again); backlog_full;
---              [group_lock]; enqueue; [group_order].        To subscribers: subscribers; [group_lock]; enqueue; [group_order]
+--   enqueue    any number of events: target, subscribers; key_remember, in the order of the keys (not all: key_find; not
+--              active: key_retake); a full backlog: key_return; [group_lock]; enqueue; [group_order]
 --   claim      promote, alone.  claim, alone.  For lanes with a rate or a limit over all hosts: rate_read (lanes that
 --              it does not return are being claimed by another host: leave them out); claim; rate_write
 --   begin, heartbeat, suspects, pause: one statement each.  Wake-ups (NOTIFY) come after the commit, in a transaction of

@@ -1,5 +1,6 @@
 //! Accepting a message: check, enqueue, and answer only after the commit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,25 +9,24 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Api, Part, Problem, announced, cloud_events};
+use super::asked::{Asked, fingerprint, producer_headers, text_header};
+use super::{Api, Part, Problem, announced, bulk, cloud_events};
 use crate::crash::{self, Point};
-use crate::engine::catalog::Routed;
-use crate::manifest::{KeyPolicy, Manifest, parse_span};
+use crate::engine::catalog::{Function, Routed};
+use crate::manifest::{KeyPolicy, Manifest};
 use crate::message::{Event, Header, State as MessageState};
-use crate::store::{Enqueued, Key, MessageRecord, Remember, Target};
+use crate::store::{self, Accept, Enqueued, Key, MessageRecord, Remember, Target};
+use crate::watch::Accepting;
 
-/// Longest time that a request may wait for its answer.
-const LONGEST_WAIT: u64 = 60;
+/// What stands behind the function's name where many messages are sent.
+const BULK: &str = ":batch";
 /// Between two looks when nobody says that the message was settled (another host may have run it): a quarter of the time
 /// that was waited already, within these bounds.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// Longest group key, in bytes.
-const LONGEST_GROUP: usize = 255;
 
-/// `POST /fn/{name}`
+/// `POST /fn/{name}`, and `POST /fn/{name}:batch`: the router knows no suffixes, and no name has a colon.
 pub(super) async fn to_function(
     State(api): State<Api>,
     Part(name): Part,
@@ -34,6 +34,9 @@ pub(super) async fn to_function(
 ) -> Result<Response, Problem> {
     if request.method() != Method::POST {
         return Err(Problem::other_method(&["POST".to_owned()]));
+    }
+    if let Some(name) = name.strip_suffix(BULK) {
+        return bulk::accept(api, name, request).await;
     }
     accept(&api, &name, Vec::new(), request).await
 }
@@ -86,29 +89,77 @@ fn percent_decode(text: &str) -> String {
 }
 
 async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Request) -> Result<Response, Problem> {
-    let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed"));
-    let function = api.catalog.find(name).await?.ok_or_else(unknown)?;
+    let function = find(api, name).await?;
     let (parts, body) = request.into_parts();
-    let mut asked = Asked::read(&parts.headers)?;
-    let mut body = read_body(api, &parts.headers, body).await?;
-    let mut content_type = text_header(&parts.headers, header::CONTENT_TYPE.as_str())?;
-    let mut headers = producer_headers(&parts.headers);
-    headers.extend(host_headers);
-    if let Some(event) = cloud_events::read(&parts.headers, &body)? {
+    let asked = Asked::read(&parts.headers)?;
+    let wait = asked.wait;
+    let body = read_body(api, &parts.headers, body).await?;
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let Ready { accept, span } =
+        prepare(api, &function, asked, Sent { path, headers: &parts.headers, host_headers, body })?;
+    let answer = api.ingest.accept(vec![accept]).await.pop();
+    drop(span);
+    let Taken { id, duplicate, ended_as } = taken(api, name, answer)?;
+    if let Some(state) = ended_as {
+        return Ok(accepted(&id, state, true)); // Its answer is no longer kept.
+    }
+    match wait {
+        Some(wait) => answered(api, &id, duplicate, wait).await,
+        None if duplicate => {
+            let record = api.store.message(&id).await?;
+            Ok(accepted(&id, record.map_or(MessageState::Available, |record| record.state), true))
+        }
+        None => Ok(accepted(&id, MessageState::Available, false)),
+    }
+}
+
+/// The function to which something is sent.
+pub(super) async fn find(api: &Api, name: &str) -> Result<Arc<Function>, Problem> {
+    api.catalog.find(name).await?.ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed"))
+}
+
+/// A message as it was sent.
+pub(super) struct Sent<'a> {
+    /// Path and query.
+    pub(super) path: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    /// Headers that the host makes of the path and the query.
+    pub(super) host_headers: Vec<Header>,
+    pub(super) body: Bytes,
+}
+
+/// A message that can be enqueued.
+pub(super) struct Ready {
+    pub(super) accept: Accept,
+    /// Ends when it is dropped, which is when the answer is known.
+    pub(super) span: Option<Accepting>,
+}
+
+/// Makes an event of what was sent.
+pub(super) fn prepare(api: &Api, function: &Function, mut asked: Asked, sent: Sent<'_>) -> Result<Ready, Problem> {
+    let (manifest, mut body) = (function.manifest(), sent.body);
+    let mut content_type = text_header(sent.headers, header::CONTENT_TYPE.as_str())?;
+    let mut headers = producer_headers(sent.headers);
+    headers.extend(sent.host_headers);
+    if let Some(event) = cloud_events::read(sent.headers, &body)? {
         asked.key = asked.key.or(Some(event.key));
         headers.retain(|(name, _)| !name.starts_with("ce-"));
         headers.extend(event.headers);
         (content_type, body) = (event.content_type, event.body);
     }
-    let accepting = api.watch.accepting(name, &mut headers);
+    let span = api.watch.accepting(&manifest.name, &mut headers);
     let key = asked.key.map(|key| Key {
         key,
-        fingerprint: fingerprint(content_type.as_deref(), &parts.uri, &body),
-        remember: remember(function.manifest()),
+        fingerprint: fingerprint(content_type.as_deref(), sent.path, &body),
+        remember: remember(manifest),
     });
     let event = Event {
         id: uuid::Uuid::now_v7().simple().to_string(),
-        topic: format!("fn/{name}"),
+        topic: format!("fn/{}", manifest.name),
         group: asked.group,
         content_type,
         headers,
@@ -117,10 +168,27 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         delay: asked.delay,
     };
     crash::point(Point::AcceptRead);
-    let (id, duplicate, ended_as) = match api.store.enqueue(event, Target::Function(name.to_owned()), key).await? {
-        Enqueued::Accepted(ids) => (ids.into_iter().next().unwrap_or_default(), false, None),
-        Enqueued::Duplicate { id, ended_as } => (id, true, ended_as),
+    Ok(Ready { accept: Accept { event, target: Target::Function(manifest.name.clone()), key }, span })
+}
+
+/// A message that is in the database, from now or before.
+pub(super) struct Taken {
+    pub(super) id: String,
+    pub(super) duplicate: bool,
+    /// How it ended, if it is no longer kept.
+    ended_as: Option<MessageState>,
+}
+
+/// What its sender is told, who is told now.
+pub(super) fn taken(api: &Api, name: &str, answer: Option<Result<Enqueued, store::Error>>) -> Result<Taken, Problem> {
+    let missing = || Problem::unavailable("nobody knows what became of the message; try again");
+    let taken = match answer.ok_or_else(missing)?? {
+        Enqueued::Accepted(ids) => {
+            Taken { id: ids.into_iter().next().unwrap_or_default(), duplicate: false, ended_as: None }
+        }
+        Enqueued::Duplicate { id, ended_as } => Taken { id, duplicate: true, ended_as },
         Enqueued::BacklogFull => {
+            api.watch.metrics.backlog_refused();
             return Err(Problem::too_many(format!(
                 "as many messages as {name} may have are waiting; send it again later"
             )));
@@ -131,22 +199,11 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
                 "this Idempotency-Key was used for another request (content type, body, path or query differ)",
             ));
         }
-        Enqueued::NoTarget => return Err(unknown()),
+        Enqueued::NoTarget => return Err(unknown(name)),
     };
-    drop(accepting);
     crash::point(Point::AcceptAnswering);
-    api.watch.metrics.accepted(name, duplicate);
-    if let Some(state) = ended_as {
-        return Ok(accepted(&id, state, true)); // Its answer is no longer kept.
-    }
-    match asked.wait {
-        Some(wait) => answered(api, &id, duplicate, wait).await,
-        None if duplicate => {
-            let record = api.store.message(&id).await?;
-            Ok(accepted(&id, record.map_or(MessageState::Available, |record| record.state), true))
-        }
-        None => Ok(accepted(&id, MessageState::Available, false)),
-    }
+    api.watch.metrics.accepted(name, taken.duplicate);
+    Ok(taken)
 }
 
 /// How long the function's keys are remembered.
@@ -156,61 +213,6 @@ fn remember(manifest: &Manifest) -> Remember {
         KeyPolicy::WhileActive => Remember::WhileActive,
         KeyPolicy::Forever => Remember::Forever,
     }
-}
-
-/// What the request's headers ask of Semel.
-struct Asked {
-    key: Option<String>,
-    group: Option<String>,
-    delay: Duration,
-    priority: i32,
-    wait: Option<Duration>,
-}
-
-impl Asked {
-    fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        let bad = |what: &str| Problem::new(StatusCode::BAD_REQUEST, what);
-        let key = text_header(headers, "idempotency-key")?;
-        let visible = |key: &String| (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-        if key.as_ref().is_some_and(|key| !visible(key)) {
-            return Err(bad("Idempotency-Key must be 1 to 255 visible ASCII characters"));
-        }
-        let group = text_header(headers, "semel-group")?;
-        if group.as_ref().is_some_and(|group| group.is_empty() || group.len() > LONGEST_GROUP) {
-            return Err(bad("Semel-Group must be 1 to 255 bytes"));
-        }
-        let delay = match text_header(headers, "semel-delay")? {
-            Some(text) => parse_span(&text).map_err(|e| bad(&format!("Semel-Delay: {e}")))?,
-            None => Duration::ZERO,
-        };
-        let priority = match text_header(headers, "semel-priority")? {
-            Some(text) => text.parse().map_err(|_| bad("Semel-Priority must be a whole number"))?,
-            None => 0,
-        };
-        Ok(Self { key, group, delay, priority, wait: wait(headers)? })
-    }
-}
-
-/// `Prefer: wait=10` (RFC 7240).
-fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let wait = preferences.flat_map(|value| value.split([',', ';'])).find_map(|item| {
-        let (name, value) = item.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').to_owned())
-    });
-    let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, "Prefer: wait must be a whole number of seconds");
-    wait.map(|seconds| seconds.parse().map(|s: u64| Duration::from_secs(s.min(LONGEST_WAIT))).map_err(wrong))
-        .transpose()
-}
-
-fn text_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let bad = |why: &str| Problem::new(StatusCode::BAD_REQUEST, format!("header {name}: {why}"));
-    if values.next().is_some() {
-        return Err(bad("given more than once"));
-    }
-    value.to_str().map(|text| Some(text.to_owned())).map_err(|_| bad("must be visible ASCII"))
 }
 
 async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
@@ -225,43 +227,6 @@ async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, 
         Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
     }
-}
-
-/// What "the same request" means for an idempotency key.
-fn fingerprint(content_type: Option<&str>, uri: &Uri, body: &[u8]) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    let path = uri.path_and_query().map(|path| path.as_str()).unwrap_or_default();
-    for part in [content_type.unwrap_or_default().as_bytes(), path.as_bytes(), body] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().to_vec()
-}
-
-/// What goes along with the message: neither what belongs to the connection, nor what Semel itself reads or sets, nor
-/// the sender's credentials.
-fn producer_headers(headers: &HeaderMap) -> Vec<Header> {
-    const OWN: [&str; 14] = [
-        "authorization",
-        "connection",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "idempotency-key",
-        "keep-alive",
-        "prefer",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    headers
-        .iter()
-        .filter(|(name, _)| !OWN.contains(&name.as_str()) && !name.as_str().starts_with("semel-"))
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect()
 }
 
 fn accepted(id: &str, state: MessageState, duplicate: bool) -> Response {
@@ -341,16 +306,5 @@ mod tests {
         assert_eq!(percent_decode("a%2Fb%20c"), "a/b c");
         assert_eq!(percent_decode("100%"), "100%");
         assert_eq!(percent_decode("%zz%4"), "%zz%4");
-    }
-
-    #[test]
-    fn a_fingerprint_tells_apart_what_is_not_the_same() {
-        let uri = |text: &str| text.parse::<Uri>().expect("a URI");
-        let one = fingerprint(Some("a"), &uri("/fn/x"), b"body");
-        assert_eq!(one, fingerprint(Some("a"), &uri("/fn/x"), b"body"));
-        assert_ne!(one, fingerprint(Some("b"), &uri("/fn/x"), b"body"));
-        assert_ne!(one, fingerprint(Some("a"), &uri("/fn/x?y"), b"body"));
-        assert_ne!(one, fingerprint(Some("a"), &uri("/fn/x"), b"other"));
-        assert_ne!(fingerprint(Some("ab"), &uri("/"), b""), fingerprint(Some("a"), &uri("/"), b"b"));
     }
 }

@@ -3,10 +3,14 @@
 /// An error of a store. Texts are for operators: they reach logs, never guests or HTTP clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The same call may succeed later: a full disk, a lost connection, a lock. Nothing was done; only where the answer of
+    /// The same call may succeed later: a full disk, a lost connection. Nothing was done; only where the answer of
     /// a server's COMMIT was lost it may have been, and the same call again finds that out (by its key, by its fence).
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Somebody else holds a lock for too long, or was faster; nothing was done. The same call may succeed later, and another
+    /// one now.
+    #[error("the database is busy: {0}")]
+    Busy(String),
     /// The caller asked for something that cannot be; nothing was done.
     #[error("{0}")]
     Refused(String),

@@ -66,6 +66,8 @@ pub(crate) struct Metrics {
     accepted: Family<OfFunction, Counter>,
     duplicates: Family<OfFunction, Counter>,
     backlog_refusals: Counter,
+    accepting: Gauge,
+    accept_commits: Counter,
     attempts: Family<OfOutcome, Counter>,
     refused_commits: Family<OfFunction, Counter>,
     unknown_commits: Family<OfOutcome, Counter>,
@@ -89,6 +91,8 @@ impl Metrics {
             accepted: Family::default(),
             duplicates: Family::default(),
             backlog_refusals: Counter::default(),
+            accepting: Gauge::default(),
+            accept_commits: Counter::default(),
             attempts: Family::default(),
             refused_commits: Family::default(),
             unknown_commits: Family::default(),
@@ -131,6 +135,12 @@ impl Metrics {
             "Messages that were refused since too many wait (429)",
             self.backlog_refusals.clone(),
         );
+        semel.register("accepting", "Messages that wait for the commit that accepts them", self.accepting.clone());
+        semel.register(
+            "accept_commits",
+            "Commits for messages that came over HTTP; each may be for many",
+            self.accept_commits.clone(),
+        );
         semel.register("attempts", "Attempts that ended, by outcome", self.attempts.clone());
         semel.register(
             "refused_commits",
@@ -172,12 +182,26 @@ impl Metrics {
         family.get_or_create(&of(function)).inc();
     }
 
-    /// An answer left. 429 has one reason only: a backlog limit.
+    /// A message was refused by a backlog limit.
+    pub(crate) fn backlog_refused(&self) {
+        self.backlog_refusals.inc();
+    }
+
+    /// So many messages wait for their commit, until what is returned is dropped.
+    pub(crate) fn accepting(&self, messages: usize) -> Waiting {
+        let messages = gauge(messages as u64);
+        self.accepting.inc_by(messages);
+        Waiting { of: self.accepting.clone(), messages }
+    }
+
+    /// Messages are about to be accepted, one or many in one commit.
+    pub(crate) fn accept_committed(&self) {
+        self.accept_commits.inc();
+    }
+
+    /// An answer left.
     pub(crate) fn answered(&self, route: &str, status: u16) {
         self.answers.get_or_create(&Answered { route: route.to_owned(), status }).inc();
-        if status == 429 {
-            self.backlog_refusals.inc();
-        }
     }
 
     /// A claim brought messages.
@@ -246,6 +270,18 @@ impl Metrics {
         let mut scraped = String::new();
         let _ = text::encode(&mut scraped, &registry); // Writing to a string cannot fail.
         scraped
+    }
+}
+
+/// Messages that are counted while they wait.
+pub(crate) struct Waiting {
+    of: Gauge,
+    messages: i64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.of.dec_by(self.messages);
     }
 }
 

@@ -13,8 +13,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use semel::message::{Answer, Claim, Contract, Event, LogLine, State, Token, Usage, published_event_id};
 use semel::store::{
-    Bounds, ClaimRequest, Commit, Deployment, Failure, Key, Lane, MessageFilter, Remember, Retention, Savepoint,
-    StateOp, Store, Target,
+    Accept, Bounds, ClaimRequest, Commit, Deployment, Failure, Key, Lane, MessageFilter, Remember, Retention,
+    Savepoint, StateOp, Store, Target,
 };
 
 use crate::harness::On;
@@ -33,7 +33,7 @@ enum Step {
     Activate { function: &'static str, version: usize, serial: bool },
     Pause { function: &'static str, paused: bool },
     Remove { function: &'static str },
-    Enqueue { event: Box<Event>, target: Option<&'static str>, key: Option<Key> },
+    Enqueue { list: Vec<Accept> },
     Claim { limits: [u32; 2], limit: u32, suspects: bool, contract: Contract, lease: Duration },
     Begin { claim: usize },
     Heartbeat { claims: [usize; 3] },
@@ -125,7 +125,20 @@ impl Generator {
         }
     }
 
+    /// Mostly one alone, and up to five in one commit.
     fn enqueue(&mut self, number: usize) -> Step {
+        if !self.rarely(3) {
+            return Step::Enqueue { list: vec![self.accept(number.to_string())] };
+        }
+        let mut list: Vec<_> = (0..self.0.random_range(2..6)).map(|n| self.accept(format!("{number}.{n}"))).collect();
+        // Whether a window of no time ends within a commit is nobody's concern.
+        let ends_at_once = |key: &&mut Key| key.remember == Remember::For(Duration::ZERO);
+        let keys = list.iter_mut().filter_map(|accept| accept.key.as_mut());
+        keys.filter(ends_at_once).for_each(|key| key.remember = Remember::Forever);
+        Step::Enqueue { list }
+    }
+
+    fn accept(&mut self, number: String) -> Accept {
         let target = if self.rarely(5) { None } else { Some(self.one(&FUNCTIONS)) };
         let topic = if self.rarely(8) { "nobody's" } else { "topic" };
         let event = Event {
@@ -133,8 +146,8 @@ impl Generator {
             topic: target.map_or_else(|| topic.to_owned(), |name| format!("fn/{name}")),
             group: self.one(&[None, Some(GROUPS[0]), Some(GROUPS[0]), Some(GROUPS[1])]).map(str::to_owned),
             content_type: self.rarely(2).then(|| "text/plain".into()),
-            headers: vec![("x-number".into(), number.to_string())],
-            body: number.to_string().into_bytes(),
+            headers: vec![("x-number".into(), number.clone())],
+            body: number.into_bytes(),
             priority: self.one(&[0, 0, 0, 5, -5]),
             delay: self.one(&[Duration::ZERO, Duration::ZERO, Duration::ZERO, LONG]),
         };
@@ -148,7 +161,8 @@ impl Generator {
                 Remember::For(Duration::ZERO),
             ]),
         });
-        Step::Enqueue { event: Box::new(event), target, key }
+        let target = target.map_or(Target::Subscribers, |name| Target::Function(name.into()));
+        Accept { event, target, key }
     }
 
     fn forge(&mut self) -> Forge {
@@ -233,10 +247,7 @@ impl Side {
             Step::Deploy { .. } | Step::Activate { .. } => self.deploy(step).await,
             Step::Pause { function, paused } => said(store.pause(function, *paused).await),
             Step::Remove { function } => said(store.remove(function).await),
-            Step::Enqueue { event, target, key } => {
-                let target = target.map_or(Target::Subscribers, |name| Target::Function(name.into()));
-                said(store.enqueue((**event).clone(), target, key.clone()).await)
-            }
+            Step::Enqueue { list } => said(store.enqueue_all(list.as_slice().into()).await),
             Step::Claim { limits, limit, suspects, contract, lease } => {
                 let lane = |(name, limit): (&str, &u32)| Lane {
                     function: name.into(),

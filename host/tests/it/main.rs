@@ -7,6 +7,7 @@ mod hostile;
 
 mod doors;
 mod accept;
+mod ingest;
 mod cloud_events;
 mod outcomes;
 mod calls;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use semel::message::{Claim, Claimed, Contract, Event, State, Token, Usage};
+use semel::message::{Claim, Claimed, Contract, Event, State, Token, Usage, message_id};
 use semel::store::{
-    self, Activation, Bounds, ClaimRequest, Commit, Decided, Deployment, Enqueued, Failure, Key, Known, Lane,
-    Recovered, Remember, Rows, SqlError, Store, Target, Value,
+    self, Accept, Activation, Bounds, ClaimRequest, Commit, Decided, Deployment, Enqueued, Error, Failure, Key, Known,
+    Lane, Recovered, Remember, Rows, SqlError, Store, Target, Value,
 };
 
 use sqlx::Connection as _;
@@ -23,6 +23,7 @@ on_every_store!(
     a_suspect_is_claimed_only_as_one,
     a_begin_once_message_begins_once_and_is_in_doubt_when_its_host_is_lost,
     a_key_makes_one_message_until_it_expires,
+    a_list_is_accepted_in_one_commit_and_in_order,
     after_a_decision_no_earlier_claim_can_commit,
     a_begin_after_the_lease_renews_it,
     a_resolved_doubt_is_nobodys_commit,
@@ -341,6 +342,38 @@ async fn a_key_makes_one_message_until_it_expires(on: On) {
     assert_eq!(send("five", b"other", Remember::Forever).await, known(&later));
     let counts = bench.store.counts().await.expect("counts");
     assert_eq!(counts[0].available, 2, "one message per accepted send");
+}
+
+async fn a_list_is_accepted_in_one_commit_and_in_order(on: On) {
+    let bench = Bench::new(on).await;
+    let accept = |id: &str, function: &str, key: Option<(&str, u8)>| Accept {
+        event: Event { id: id.into(), topic: format!("fn/{function}"), ..Event::default() },
+        target: Target::Function(function.into()),
+        key: key.map(|(key, print)| Key { key: key.into(), fingerprint: vec![print], remember: Remember::Forever }),
+    };
+    let send = async |list: Vec<Accept>| bench.store.enqueue_all(list.into()).await;
+    let made = |event: &str| message_id(event, "f");
+    let new = |event: &str| Enqueued::Accepted(vec![made(event)]);
+    let known = |event: &str| Enqueued::Duplicate { id: made(event), ended_as: None };
+    let first = vec![
+        accept("a", "f", Some(("z", 1))),
+        accept("b", "nobody", Some(("y", 1))),
+        accept("c", "f", Some(("a", 1))),
+        accept("d", "f", Some(("z", 1))),
+        accept("e", "f", Some(("z", 2))),
+        accept("f", "f", None),
+    ];
+    let answers = [new("a"), Enqueued::NoTarget, new("c"), known("a"), Enqueued::KeyReused, new("f")];
+    assert_eq!(send(first).await, Ok(answers.into()));
+    let second = vec![accept("g", "f", Some(("a", 1))), accept("h", "f", Some(("b", 1)))];
+    assert_eq!(send(second).await, Ok(vec![known("c"), new("h")]));
+    assert_eq!(send(Vec::new()).await, Ok(Vec::new()));
+    let again = vec![accept("i", "f", Some(("c", 1))), accept("a", "f", None), accept("k", "f", None)];
+    assert!(matches!(send(again).await, Err(Error::Broken(_))), "the event `a` was there before");
+    assert_eq!(send(vec![accept("l", "f", Some(("c", 2)))]).await, Ok(vec![new("l")]), "nothing was left of the key");
+    let claimed = bench.claim(lane(), false).await;
+    let order: Vec<String> = claimed.into_iter().map(|claimed| claimed.message.id).collect();
+    assert_eq!(order, ["a", "c", "f", "h", "l"].map(made));
 }
 
 async fn after_a_decision_no_earlier_claim_can_commit(on: On) {

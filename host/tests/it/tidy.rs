@@ -17,7 +17,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const LONG_FUNCTIONS: [(&str, &str); 1] = [("is_computing", "a list, with one function of the database on each line")];
 
 /// What each module may use of the others, from the bottom to the top. Nobody is in nobody's list: `cli`.
-const LAYERS: [(&str, &[&str]); 32] = [
+const LAYERS: [(&str, &[&str]); 33] = [
     ("crash", &[]),
     ("clock", &[]),
     ("message", &["clock"]),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 32] = [
     ("engine", &["calls", "clock", "crash", "pace", "message", "manifest", "outside", "running", "store", "guest"]),
     ("check", &["clock", "message", "running", "store", "engine", "guest"]),
     ("watch", &["message", "store"]),
+    ("ingest", &["store", "watch"]),
     ("settlement", &["crash", "message", "settle", "store", "watch"]),
     (
         "worker",
@@ -72,8 +73,8 @@ const LAYERS: [(&str, &[&str]); 32] = [
     (
         "api",
         &[
-            "clock", "crash", "deferred", "message", "manifest", "relay", "running", "store", "engine", "check",
-            "settled", "watch",
+            "clock", "crash", "deferred", "ingest", "message", "manifest", "relay", "running", "store", "engine",
+            "check", "settled", "watch",
         ],
     ),
     ("doors", &[]),
@@ -89,6 +90,7 @@ const LAYERS: [(&str, &[&str]); 32] = [
             "doors",
             "engine",
             "folder",
+            "ingest",
             "keeper",
             "outside",
             "relay",

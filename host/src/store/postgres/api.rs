@@ -72,7 +72,9 @@ pub(super) async fn publish(
         let Some(functions) = targets.get(&event.topic) else {
             return Ok(Published::UnknownTopic(event.topic.clone()));
         };
-        functions.iter().for_each(|function| messages.add(event, function));
+        for function in functions {
+            messages.add(event, function);
+        }
     }
     let publish = messages.bind(sqlx::query(PUBLISH).bind(token.to_vec()));
     publish.execute(sql).await.map(|_| Published::Done).map_err(refused)

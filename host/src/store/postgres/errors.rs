@@ -21,8 +21,9 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
     let (code, message) = (database.code().unwrap_or_default(), database.message());
     let text = format!("{message} (SQLSTATE {code})");
     match (code.as_ref(), code.get(..2).unwrap_or_default()) {
+        ("55P03", _) | (_, "40") => Error::Busy(text),
         // A login that was changed, or a database that was renamed, under a host that is up: a person mends that.
-        ("25P03" | "25P02" | "55P03" | "3D000", _) | (_, "08" | "28" | "40" | "53" | "57") => Error::Unavailable(text),
+        ("25P03" | "25P02" | "3D000", _) | (_, "08" | "28" | "53" | "57") => Error::Unavailable(text),
         _ => Error::Broken(text),
     }
 }

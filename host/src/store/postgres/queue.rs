@@ -14,8 +14,8 @@ use super::session::PostgresSession;
 use super::{Error, Postgres, classify, number, recover, unsigned};
 use crate::clock::{Timestamp, micros};
 use crate::crash::{self, Point};
-use crate::message::{Claim, Claimed, Event, LogLine, Message, Token, Usage};
-use crate::store::{ClaimRequest, Enqueued, Failure, Key, Known, Lane, LogRecord, Queue, Recovered, Session, Target};
+use crate::message::{Claim, Claimed, LogLine, Message, Token, Usage};
+use crate::store::{Accept, ClaimRequest, Enqueued, Failure, Known, Lane, LogRecord, Queue, Recovered, Session};
 
 const PROMOTE: &str = include_str!("promote.sql");
 const CLAIM: &str = include_str!("claim.sql");
@@ -57,17 +57,17 @@ impl Queue for Postgres {
         self.engine.run(|connection| Box::pin(accept::now(connection))).await
     }
 
-    async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error> {
-        let accepted = |enqueued: &Enqueued| matches!(enqueued, Enqueued::Accepted(_));
-        let enqueue = self.engine.transaction_if(accepted, move |to| {
-            Box::pin(async move { accept::enqueue(to, &event, &target, key).await })
-        });
-        let enqueued = enqueue.await?;
-        if accepted(&enqueued) {
+    async fn enqueue_all(&self, list: Arc<[Accept]>) -> Result<Vec<Enqueued>, Error> {
+        let accepted = |answers: &Vec<Enqueued>| answers.iter().any(Enqueued::is_accepted);
+        let enqueue = self
+            .engine
+            .transaction_if(accepted, move |to| Box::pin(async move { accept::enqueue_all(to, &list).await }));
+        let answers = enqueue.await?;
+        if accepted(&answers) {
             crash::point(Point::AcceptCommitted);
             self.wake.all();
         }
-        Ok(enqueued)
+        Ok(answers)
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error> {

@@ -1,2 +1,2 @@
--- Whom an event fans out to.
-SELECT function FROM semel.subscriptions WHERE topic = $1 ORDER BY function
+-- Whom events of topics ($1) fan out to.
+SELECT topic, function FROM semel.subscriptions WHERE topic = ANY ($1) ORDER BY topic, function

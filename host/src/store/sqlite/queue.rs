@@ -1,5 +1,6 @@
 //! The queue's operations on SQLite. Each is one transaction on the writer; each `.sql` file is named like its step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,8 +12,8 @@ use super::session::SqliteSession;
 use super::{Error, Sqlite, accept, group};
 use crate::clock::{Timestamp, micros};
 use crate::crash::{self, Point};
-use crate::message::{Claim, Claimed, Event, Message, Token, Usage};
-use crate::store::{ClaimRequest, Enqueued, Failure, Key, Known, Lane, LogRecord, Queue, Recovered, Session, Target};
+use crate::message::{Claim, Claimed, Message, Token, Usage};
+use crate::store::{Accept, ClaimRequest, Enqueued, Failure, Known, Lane, LogRecord, Queue, Recovered, Session};
 
 const PROMOTE: &str = include_str!("promote.sql");
 const CLAIM: &str = include_str!("claim.sql");
@@ -40,13 +41,17 @@ impl Queue for Sqlite {
         Ok(self.clock.now())
     }
 
-    async fn enqueue(&self, event: Event, target: Target, key: Option<Key>) -> Result<Enqueued, Error> {
-        let enqueued = self.transaction(move |to| accept::enqueue(to, &event, &target, key)).await?;
-        if matches!(enqueued, Enqueued::Accepted(_)) {
+    async fn enqueue_all(&self, list: Arc<[Accept]>) -> Result<Vec<Enqueued>, Error> {
+        let enqueue = self.transaction(move |to| {
+            let accept = |Accept { event, target, key }: &Accept| accept::enqueue(to, event, target, key.clone());
+            list.iter().map(accept).collect::<Result<Vec<_>, _>>()
+        });
+        let answers = enqueue.await?;
+        if answers.iter().any(Enqueued::is_accepted) {
             crash::point(Point::AcceptCommitted);
             self.work.notify_one();
         }
-        Ok(enqueued)
+        Ok(answers)
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error> {
