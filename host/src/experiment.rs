@@ -31,6 +31,8 @@ pub mod matrix;
 pub mod plot;
 pub mod report;
 
+pub(crate) use place::{Place, check_built};
+
 /// Takes one line about how far an experiment is, about once a second.
 pub type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
@@ -154,7 +156,7 @@ pub struct Table {
 }
 
 /// What somebody else needs to run the experiment again, and to judge its rates.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Environment {
     /// What `--seed` repeats.
     pub seed: u64,
@@ -200,8 +202,13 @@ impl Environment {
     /// Stops the watch.
     #[must_use]
     pub fn finished(mut self) -> Self {
-        self.seconds = rounded(self.began.elapsed());
+        self.finish();
         self
+    }
+
+    /// The same.
+    pub(crate) fn finish(&mut self) {
+        self.seconds = rounded(self.began.elapsed());
     }
 }
 

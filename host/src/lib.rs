@@ -43,6 +43,6 @@ mod keeper;
 pub mod host;
 pub mod logging;
 
-mod bench;
 pub mod experiment;
+mod bench;
 pub mod cli;

@@ -9,14 +9,14 @@ use anyhow::{Context as _, bail};
 
 /// The folder `run` in the output folder of an experiment, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     folder: PathBuf,
     _lock: File,
 }
 
 impl Place {
     /// Takes the folder, makes it if need be, and removes databases and witness files of earlier runs.
-    pub(super) fn take(out: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn take(out: &Path) -> anyhow::Result<Self> {
         let folder = std::path::absolute(out.join("run")).context("cannot tell where the output goes")?;
         let made = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join("lock")));
         let lock = made.with_context(|| format!("cannot write to {}", folder.display()))?;
@@ -28,12 +28,12 @@ impl Place {
     }
 
     /// The folder itself.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// The URL of a fresh database file in it.
-    pub(super) fn database(&self, name: &str) -> String {
+    pub(crate) fn database(&self, name: &str) -> String {
         Self::url(&self.folder.join(format!("{name}.db")))
     }
 
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// A function in it by another's component, with `lines` in its manifest. It uses the other's tables, and has none of its own.
-    pub(super) fn function(&self, name: &str, function: &Path, lines: &str) -> anyhow::Result<PathBuf> {
+    pub(crate) fn function(&self, name: &str, function: &Path, lines: &str) -> anyhow::Result<PathBuf> {
         let of = function.file_name().and_then(|name| name.to_str()).context("the folder of a function has a name")?;
         let component = std::path::absolute(function.join(format!("{of}.wasm")))?;
         let component = toml::Value::String(component.display().to_string());
@@ -112,7 +112,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// That the functions that an experiment needs have been built.
-pub(super) fn check_built(functions: &Path, needed: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn check_built(functions: &Path, needed: &[&str]) -> anyhow::Result<()> {
     match needed.iter().find(|name| !functions.join(name).is_dir()) {
         None => Ok(()),
         Some(missing) => {

@@ -62,7 +62,8 @@ impl Report {
         if self.verdict.passed { "PASS" } else { "FAIL" }
     }
 
-    fn html(&self) -> String {
+    /// The page.
+    pub(crate) fn html(&self) -> String {
         filled(PAGE, |name| match name {
             "title" => escaped(&self.title),
             "experiment" => escaped(self.experiment),

@@ -58,6 +58,7 @@ mod fuzz_postgres;
 mod apps;
 mod durability;
 mod experiments;
+mod bench;
 mod crash_matrix;
 
 mod tidy;

@@ -102,24 +102,8 @@ const LAYERS: [(&str, &[&str]); 33] = [
             "worker",
         ],
     ),
-    (
-        "bench",
-        &[
-            "calls",
-            "clock",
-            "engine",
-            "folder",
-            "manifest",
-            "message",
-            "outside",
-            "settled",
-            "settlement",
-            "store",
-            "watch",
-            "worker",
-        ],
-    ),
     ("experiment", &["clock", "crash", "deferred", "folder", "message", "relay", "store"]),
+    ("bench", &["clock", "engine", "experiment", "folder", "message", "store"]),
     ("logging", &[]),
     (
         "cli",
@@ -295,14 +279,17 @@ fn files_and_functions_are_the_size_of_a_thought() {
 /// Above the store nobody knows which database there is.
 #[test]
 fn databases_are_named_in_the_store_alone() {
-    let default_url = ["config.rs", "bench.rs", "experiment/place.rs"];
+    let default_url = ["config.rs", "experiment/place.rs"];
     let speaks_its_protocol = ["experiment/proxy.rs", "experiment/server.rs"];
+    // What a database does without Semel can only be said in its own words.
+    let is_measured = ["bench/file.rs", "bench/server.rs"];
     let mut broken = Vec::new();
     for source in Source::all().into_iter().filter(|source| source.module() != "store") {
         for (number, line) in source.code.lines().enumerate() {
             let named =
                 ["sqlite", "postgres", "mysql", "mariadb"].iter().any(|word| line.to_lowercase().contains(word));
-            if named && ![&default_url[..], &speaks_its_protocol].concat().contains(&source.name.as_str()) {
+            if named && ![&default_url[..], &speaks_its_protocol, &is_measured].concat().contains(&source.name.as_str())
+            {
                 broken.push(format!("host/src/{}:{}: {}", source.name, number + 1, line.trim()));
             }
         }
