@@ -46,6 +46,7 @@ torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, bot
 	.ci/with-postgres $(BIN) experiment email --database DATABASE_URL --out target/experiments/email-shared
 	ROLLS=100 cargo test --locked -p semel --test it -- rolling
 	SEMEL_HISTORIES=500 cargo test --locked -p semel --test it -- histories
+	POISON=10000 cargo test --locked -p semel --test it -- poison
 	LOST_COMMITS=30 BLACK_HOLE=60 DATABASE_KILLS=50 cargo test --locked -p semel --test it -- lost_commits outages
 
 fuzz-http: guests ## 20,000 requests that the OpenAPI document allows, or does not: no 5xx, nothing undocumented

@@ -82,7 +82,8 @@ async fn once(
     let run = engine.spawn(async move {
         let handler = &function.compiled.get()?.handler;
         let (settings, stop) = (&function.settings, Arc::new(Stop::default()));
-        let run = Run { settings, handler, message: &message, claim: &claim, stop, session, outside: None };
+        let run =
+            Run { settings, handler, message: &message, claim: &claim, stop, session, outside: None, shares: false };
         let Ran { outcome, usage, calls, session } = running.invoke(run, now).await;
         session.rollback().await;
         Some((outcome, usage, calls))

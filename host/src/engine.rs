@@ -40,6 +40,7 @@ use compiler::{Bounds, Compiler};
 use limits::{ANSWER_BYTES, HOSTCALL_BYTES, MOST_HANDLES, REASON_BYTES};
 use memory::{Budget, Limiter, Share};
 use threads::Threads;
+use witness::Start;
 
 /// How often deadlines are looked at while WebAssembly runs.
 const TICK: Duration = Duration::from_millis(10);
@@ -79,6 +80,8 @@ pub(crate) struct Run<'a> {
     pub(crate) session: Box<dyn Session>,
     /// Who calls the servers that it is granted; without, every call is refused.
     pub(crate) outside: Option<&'a Arc<LedgerClient>>,
+    /// Other messages have a part in its transaction.
+    pub(crate) shares: bool,
 }
 
 /// How it ended.
@@ -181,7 +184,7 @@ impl Engine {
 
     /// Runs one message in a fresh instance.
     pub(crate) async fn invoke_within(&self, run: Run<'_>, share: Share, started_at: crate::clock::Timestamp) -> Ran {
-        let Run { settings, handler, message, claim, outside, .. } = run;
+        let Run { settings, handler, message, claim, outside, shares, .. } = run;
         let stop = Arc::clone(&run.stop);
         let started = Instant::now();
         let times = Times { started, started_at, deadline: started + settings.manifest.timeout() };
@@ -203,7 +206,7 @@ impl Engine {
         let most_fuel = settings.manifest.limits.fuel.unwrap_or(u64::MAX);
         let fueled = store.set_fuel(most_fuel);
         let returned = match fueled {
-            Ok(()) => call(handler, &mut store, message, claim).await,
+            Ok(()) => call(handler, &mut store, message, Start { attempt: claim.attempt, shares }).await,
             Err(error) => Err(error),
         };
         let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
@@ -239,9 +242,9 @@ async fn call(
     handler: &MessageHandlerPre<State>,
     store: &mut Store<State>,
     message: &Message,
-    claim: &Claim,
+    start: Start,
 ) -> wasmtime::Result<Returned> {
-    witness::start(&message.id, claim.attempt)?;
+    witness::saw(&message.id, start)?;
     crash::point(Point::RunInstantiating);
     let instance = handler.instantiate_async(&mut *store).await?;
     crash::point(Point::RunStarted);

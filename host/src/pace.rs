@@ -18,6 +18,8 @@ const TOGETHER: Duration = Duration::from_millis(40);
 const LITTLE: u64 = 5_000_000;
 /// Of what is remembered, this much is the last message's: one in so many.
 const WEIGHT: u64 = 8;
+/// And this much is forgotten with each message that runs alone: what was slow once may be quick by now.
+const FADES: u64 = 64;
 
 /// What a function's messages took, lately.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ impl Pace {
     /// A message ran alone. How long that took says little: it waits for what runs beside it.
     pub(crate) fn ran_alone(&self, fuel: Option<u64>) {
         remember(&self.fuel, fuel.unwrap_or(u64::MAX / WEIGHT));
+        let _ = self.time.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |time| Some(time - time / FADES));
         let _ = self.alone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |alone| alone.checked_sub(1));
     }
 
@@ -97,6 +100,16 @@ mod tests {
             pace.ran_together(Duration::from_micros(300), Some(9_000));
         }
         assert!(pace.together() > 100, "{}", pace.together());
+    }
+
+    #[test]
+    fn what_was_slow_once_is_tried_again() {
+        let pace = after(60_000, 9_000);
+        assert_eq!(pace.together(), 1);
+        for _ in 0..100 {
+            pace.ran_alone(Some(9_000));
+        }
+        assert!((2..FIRST).contains(&pace.together()), "a few at first: {}", pace.together());
     }
 
     #[test]

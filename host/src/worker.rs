@@ -337,7 +337,7 @@ impl Worker {
         let mut session = self.store.session();
         session.enter(&claim);
         let (settings, outside) = (&function.settings, Some(&self.outside));
-        let run = Run { settings, handler, message: &message, claim: &claim, stop, session, outside };
+        let run = Run { settings, handler, message: &message, claim: &claim, stop, session, outside, shares: false };
         Ok(self.engine.invoke(run, started_at).await)
     }
 }

@@ -25,17 +25,21 @@ export!(Effects);
 struct Effects;
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = r#"the body must be {"call": URL} or {"count": MESSAGE}"#)]
+#[serde(untagged, expecting = r#"the body must be {"call": URL}, {"count": MESSAGE} or {}"#)]
 enum Order {
     /// What became of the effects of a message.
     Count { count: String },
     /// One effect of every class.
     Act {
-        /// Whom to call.
-        call: String,
+        /// Whom to call, now and after the commit. Without it nobody is called, and all effects are of the transaction.
+        #[serde(default)]
+        call: Option<String>,
         /// So many attempts fail at the end, with all effects done.
         #[serde(default)]
         fail: u32,
+        /// So many attempts trap there.
+        #[serde(default)]
+        trap: u32,
     },
 }
 
@@ -44,18 +48,26 @@ impl Guest for Effects {
         let order = serde_json::from_slice(&message.body).map_err(|error| HandlerError::Reject(error.to_string()))?;
         let answer = match order {
             Order::Count { count } => count_of(&count)?,
-            Order::Act { call, fail } => act(&message.id, &call, fail)?,
+            Order::Act { call, fail, trap } => {
+                let status = act(&message.id, call.as_deref())?;
+                end(fail, trap)?;
+                // Whose effects these are: of the attempt that says so, in the same commit.
+                json!({ "status": status, "attempt": delivery::attempt() })
+            }
         };
         let content_type = Some("application/json".to_owned());
         Ok(Some(Response { content_type, headers: Vec::new(), body: answer.to_string().into_bytes() }))
     }
 }
 
-fn act(id: &str, url: &str, fail: u32) -> Result<serde_json::Value, HandlerError> {
+/// All effects. Returns what the server has answered.
+fn act(id: &str, url: Option<&str>) -> Result<Option<u16>, HandlerError> {
     insert(id, "before")?;
     state::add(id, 1).map_err(|error| retry(error.to_string()))?;
-    let status = server::post(url, id).map_err(retry)?;
-    log::write(Level::Info, "the server has answered", &[("status".to_owned(), status.to_string())]);
+    let status = url.map(|url| server::post(url, id)).transpose().map_err(retry)?;
+    if let Some(status) = status {
+        log::write(Level::Info, "the server has answered", &[("status".to_owned(), status.to_string())]);
+    }
     insert(id, "after")?;
     let receipt = Outgoing {
         topic: "receipts".to_owned(),
@@ -66,12 +78,21 @@ fn act(id: &str, url: &str, fail: u32) -> Result<serde_json::Value, HandlerError
         delay: None,
     };
     outbox::publish(&receipt).map_err(|error| retry(error.to_string()))?;
-    defer(url, format!("deferred {id}"))?;
+    if let Some(url) = url {
+        defer(url, format!("deferred {id}"))?;
+    }
+    Ok(status)
+}
+
+/// The first attempts do not end well, if they were told so.
+fn end(fail: u32, trap: u32) -> Result<(), HandlerError> {
+    if delivery::attempt() <= trap {
+        std::process::abort();
+    }
     if delivery::attempt() <= fail {
         return Err(retry("as it was told to".to_owned()));
     }
-    // Whose effects these are: of the attempt that says so, in the same commit.
-    Ok(json!({ "status": status, "attempt": delivery::attempt() }))
+    Ok(())
 }
 
 /// Asks for a request that is sent after the commit.

@@ -77,6 +77,7 @@ async fn median(engine: &Engine, counter: &Function, runs: u32) -> anyhow::Resul
             stop,
             session: Box::new(Nothing),
             outside: None,
+            shares: false,
         };
         let ran = engine.invoke(run, Timestamp(0)).await;
         times.push(began.elapsed());

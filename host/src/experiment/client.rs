@@ -206,8 +206,7 @@ impl Client {
         }
         let response =
             self.http.put(url).multipart(crate::folder::form(crate::folder::read(folder, None)?)).send().await?;
-        accepted(response).await.with_context(|| format!("cannot deploy {}", folder.display()))?;
-        Ok(())
+        accepted(response).await.map(drop).with_context(|| format!("cannot deploy {}", folder.display()))
     }
 
     /// Sends a message until it is accepted.
@@ -276,6 +275,15 @@ impl Client {
         serde_json::from_slice(&answer).with_context(|| format!("the answer of `{function}` is not JSON"))
     }
 
+    /// Pauses a function (`pause`), or lets it go on (`resume`).
+    ///
+    /// # Errors
+    /// If the host is down or refuses.
+    pub async fn steer(&self, function: &str, what: &str) -> anyhow::Result<()> {
+        let url = self.url(&format!("/v1/functions/{function}/{what}"))?;
+        accepted(self.http.post(url).send().await?).await.map(drop)
+    }
+
     /// How many messages of a function are in which state.
     ///
     /// # Errors
@@ -336,8 +344,7 @@ impl Client {
             next: Option<String>,
         }
         let limit = PAGE.to_string();
-        let mut all = Vec::new();
-        let mut after: Option<String> = None;
+        let (mut all, mut after) = (Vec::new(), None::<String>);
         loop {
             let mut query = vec![("function", function), ("limit", limit.as_str())];
             query.extend(after.as_deref().map(|cursor| ("after", cursor)));

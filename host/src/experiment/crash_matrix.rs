@@ -4,7 +4,8 @@
 //! and on each kind of database, a host of its own is killed there (or stands still for two leases, or loses its power,
 //! its database, or one answer of it), starts again, and goes on until nothing is left to do. Then each effect is counted:
 //! rows, state, receipts and answers in the database, requests at a server in this process. How to read it: a row is a
-//! moment, a column an effect under a contract, a cell how often it happened. What must not happen is an effect of the
+//! moment, a column an effect under a contract, a cell how often it happened. The same is done to a message in the middle of
+//! several that share a commit: what it and the others did is committed once, together or alone. What must not happen is an effect of the
 //! transaction that happened twice, or not at all where the message is completed. What must happen somewhere, or the run has shown
 //! nothing, is an outside call that happened twice under finish-once, and one that never did under begin-once.
 
@@ -31,6 +32,7 @@ use crate::store;
 mod cells;
 mod stage;
 mod trial;
+mod batch;
 mod measure;
 mod allowed;
 mod verdict;

@@ -81,8 +81,10 @@ struct Evidence {
     counted: Counted,
     /// Messages that are still available or running.
     open: u64,
-    /// Runs of messages that misbehave which the witness saw.
+    /// Runs of messages that misbehave which the witness saw, but for those in vain beside others in one transaction.
     starts: u64,
+    /// Messages that were started more often than once in vain and once alone on one attempt.
+    repeated: u64,
     /// Rows of failed runs, and messages that they published.
     left: u64,
     start: Vitals,
@@ -189,6 +191,7 @@ async fn look(
         },
         open: messages.iter().filter(is_open).count() as u64,
         starts: messages.iter().map(|message| witness.starts(&message.id)).sum(),
+        repeated: messages.iter().filter(|message| witness.repeats_an_attempt(&message.id)).count() as u64,
         left: left + published.open() + published.settled(),
         start,
         before,

@@ -1,9 +1,14 @@
 //! Starts of guests, as the witness saw them: a file outside the database.
 //!
 //! SEMEL_WITNESS names a file that the host under test appends `<message id> <attempt>` to when a guest's code begins
-//! to run. No rollback takes a line back, which is why starts are counted there and never read from `attempt`.
+//! to run, with ` together` behind it if others have a part in its transaction. No rollback takes a line back, which is why
+//! starts are counted there and never read from `attempt`.
+//!
+//! Messages that share a commit may come to nothing together, and then each runs alone under the claim that it has: such a
+//! start was in vain, and the attempt starts once more. It is not counted; that there is one such at most, and that it is
+//! followed by one alone at most, is looked at.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,7 +16,13 @@ use anyhow::Context as _;
 /// Starts by message, in the order in which they happened.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    attempts: HashMap<String, Vec<u64>>,
+    starts: HashMap<String, Vec<Start>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Start {
+    attempt: u64,
+    together: bool,
 }
 
 impl Witness {
@@ -21,30 +32,56 @@ impl Witness {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut attempts: HashMap<String, Vec<u64>> = HashMap::new();
+        let mut starts: HashMap<String, Vec<Start>> = HashMap::new();
         for line in text.lines() {
-            let parts = line.split_once(' ').and_then(|(id, attempt)| Some((id, attempt.parse().ok()?)));
-            let (id, attempt) = parts.with_context(|| format!("`{line}` is not a message's id and an attempt"))?;
-            attempts.entry(id.to_owned()).or_default().push(attempt);
+            let words: Vec<&str> = line.split(' ').collect();
+            let (id, attempt, together) = match words[..] {
+                [id, attempt] => (id, attempt, false),
+                [id, attempt, "together"] => (id, attempt, true),
+                _ => ("", "", false),
+            };
+            let attempt = attempt.parse();
+            let attempt = attempt.with_context(|| format!("`{line}` is not a message's id and an attempt"))?;
+            starts.entry(id.to_owned()).or_default().push(Start { attempt, together });
         }
-        Ok(Self { attempts })
+        Ok(Self { starts })
     }
 
     /// Messages that were started.
     pub(super) fn messages(&self) -> impl Iterator<Item = &str> {
-        self.attempts.keys().map(String::as_str)
+        self.starts.keys().map(String::as_str)
     }
 
-    /// How often a message was started.
+    /// How often a message was started, and not in vain.
     pub(super) fn starts(&self, id: &str) -> u64 {
-        self.attempts.get(id).map_or(0, |attempts| attempts.len() as u64)
+        let starts = self.of(id);
+        starts.iter().enumerate().filter(|(place, start)| !is_in_vain(start, &starts[place + 1..])).count() as u64
     }
 
-    /// Whether one attempt at a message was started more than once.
-    pub(super) fn repeats_an_attempt(&self, id: &str) -> bool {
-        let attempts = self.attempts.get(id).map_or(&[][..], Vec::as_slice);
-        attempts.iter().collect::<HashSet<_>>().len() < attempts.len()
+    /// How often a message was started beside others in one transaction.
+    pub(super) fn starts_together(&self, id: &str) -> u64 {
+        self.of(id).iter().filter(|start| start.together).count() as u64
     }
+
+    /// Whether one attempt at a message was started more often than it may be: once together with others, and if that was
+    /// in vain, once alone.
+    pub(super) fn repeats_an_attempt(&self, id: &str) -> bool {
+        let starts = self.of(id);
+        let again = |(place, start): (usize, &Start)| {
+            let mut before = starts[..place].iter().filter(|earlier| earlier.attempt == start.attempt);
+            before.any(|earlier| start.together || !earlier.together)
+        };
+        starts.iter().enumerate().any(again)
+    }
+
+    fn of(&self, id: &str) -> &[Start] {
+        self.starts.get(id).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What was begun together with others came to nothing: it began once more, alone.
+fn is_in_vain(start: &Start, later: &[Start]) -> bool {
+    start.together && later.contains(&Start { together: false, ..*start })
 }
 
 #[cfg(test)]
@@ -59,7 +96,25 @@ mod tests {
     }
 
     #[test]
+    fn a_start_in_vain_does_not_count_and_there_is_one_at_most() {
+        let witness = |lines: &[&str]| {
+            let lines: String = lines.iter().map(|line| format!("a {line}\n")).collect();
+            let witness = Witness::parse(&lines).expect("these are starts");
+            (witness.starts("a"), witness.starts_together("a"), witness.repeats_an_attempt("a"))
+        };
+        assert_eq!(witness(&["1 together"]), (1, 1, false), "it shared a commit, or died with its host");
+        assert_eq!(witness(&["1 together", "1"]), (1, 1, false), "in vain, and alone");
+        assert_eq!(witness(&["1 together", "1", "2"]), (2, 1, false));
+        assert_eq!(witness(&["1 together", "2"]), (2, 1, false), "its host was killed in between");
+        assert!(witness(&["1 together", "1 together"]).2);
+        assert!(witness(&["1 together", "1", "1"]).2);
+        assert!(witness(&["1", "1 together"]).2);
+    }
+
+    #[test]
     fn a_torn_line_is_not_passed_over() {
-        assert!(Witness::parse("a 1\nb").is_err());
+        for torn in ["b", "b 1 toge", "b 1 together 2", "b x"] {
+            assert!(Witness::parse(&format!("a 1\n{torn}")).is_err(), "{torn}");
+        }
     }
 }

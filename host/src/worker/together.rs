@@ -153,7 +153,7 @@ impl Worker {
         let handler = &function.compiled.get()?.handler;
         let (session, back) = Turn::lend(claim, Held::Before(before));
         let (settings, stop, outside) = (&function.settings, Arc::clone(&place.stop), Some(&self.outside));
-        let run = Run { settings, handler, message, claim, stop, session, outside };
+        let run = Run { settings, handler, message, claim, stop, session, outside, shares: true };
         let ran = self.engine.invoke_within(run, share, place.now()).await;
         drop(ran.session);
         let mut session = back.await.ok()?.take(claim).await?;

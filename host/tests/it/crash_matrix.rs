@@ -27,7 +27,7 @@ async fn wherever_a_host_dies_every_effect_happens_as_often_as_its_contract_allo
     report.print(&mut said).expect("a report");
     let said = String::from_utf8_lossy(&said);
     assert!(report.verdict.passed, "{said}");
-    assert_eq!(report.plots.len(), 2, "one matrix for files and one for servers\n{said}");
+    assert_eq!(report.plots.len(), 3, "one matrix for files, one for servers, and one for batches\n{said}");
 }
 
 /// A host that could not be armed would live through its experiment, which would then prove nothing.

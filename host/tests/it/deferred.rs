@@ -14,11 +14,11 @@ on_every_store!(
     what_is_not_granted_is_not_deferred
 );
 
-const OK: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+pub(crate) const OK: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 const MISSING: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
 
-fn mailer(server: &Server) -> Function {
+pub(crate) fn mailer(server: &Server) -> Function {
     built("mailer").with("127.0.0.1:7800", &server.address.to_string())
 }
 
@@ -38,7 +38,7 @@ async fn order(semel: &Semel, server: &Server, more: &Value) -> String {
 }
 
 /// The `Idempotency-Key` of each request that the server has seen.
-fn keys(server: &Server) -> Vec<String> {
+pub(crate) fn keys(server: &Server) -> Vec<String> {
     let requests = server.requests.lock().expect("a lock");
     let key =
         |request: &String| request.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).map(str::to_owned);

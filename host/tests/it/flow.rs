@@ -16,11 +16,11 @@ on_every_store!(
     a_full_backlog_is_a_429_and_no_row
 );
 
-fn with_flow(function: &str, flow: &str) -> Function {
+pub(crate) fn with_flow(function: &str, flow: &str) -> Function {
     built(function).with("[limits]", &format!("[flow]\n{flow}\n\n[limits]"))
 }
 
-async fn steer(semel: &Semel, function: &str, what: &str) {
+pub(crate) async fn steer(semel: &Semel, function: &str, what: &str) {
     semel.post(&format!("/v1/functions/{function}/{what}"), "").send().await.ok();
 }
 
@@ -31,7 +31,7 @@ async fn send_in(semel: &Semel, group: &str, order: &str) -> String {
 }
 
 /// When each attempt at a message was claimed and when it ended.
-async fn times(semel: &Semel, id: &str) -> Vec<(Timestamp, Timestamp)> {
+pub(crate) async fn times(semel: &Semel, id: &str) -> Vec<(Timestamp, Timestamp)> {
     let trace = semel.trace(id).await;
     let time = |at: &Value| serde_json::from_value(at.clone()).expect("a time");
     let attempts = trace["attempts"].as_array().expect("attempts").iter();
@@ -40,7 +40,7 @@ async fn times(semel: &Semel, id: &str) -> Vec<(Timestamp, Timestamp)> {
 
 /// Attempts at the messages of a group never overlap, and come in the order of acceptance: also past one that fails, waits
 /// and fails again.
-async fn in_order(semel: &Semel, ids: &[String]) -> bool {
+pub(crate) async fn in_order(semel: &Semel, ids: &[String]) -> bool {
     let mut last = Timestamp::default();
     for id in ids {
         for (claimed, ended) in times(semel, id).await {

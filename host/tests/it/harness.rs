@@ -4,6 +4,7 @@
 //! does not see: the witness file, to which the host writes each start of a guest, and the database file, read beside
 //! the host. Waiting is polling; its bound is generous and only fails a test.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -312,11 +313,26 @@ impl Semel {
         counts["functions"][function][state].as_u64().unwrap_or(0)
     }
 
-    /// The attempts at a message whose guest began to run, from the witness file.
+    /// The attempts at a message whose guest began to run. What was begun together with others in vain does not count.
     pub(crate) fn starts(&self, id: &str) -> Vec<u32> {
-        let witness = std::fs::read_to_string(&self.witness).unwrap_or_default();
-        let starts = witness.lines().filter_map(|line| line.split_once(' '));
-        starts.filter(|(message, _)| *message == id).map(|(_, attempt)| attempt.parse().expect("a number")).collect()
+        not_in_vain(&self.started(id))
+    }
+
+    /// Each start of a message: on which attempt, and whether others had a part in its transaction.
+    pub(crate) fn started(&self, id: &str) -> Vec<(u32, bool)> {
+        self.witness().remove(id).unwrap_or_default()
+    }
+
+    /// The same of all messages, from the witness file.
+    pub(crate) fn witness(&self) -> HashMap<String, Vec<(u32, bool)>> {
+        let mut starts: HashMap<String, Vec<_>> = HashMap::new();
+        for line in std::fs::read_to_string(&self.witness).unwrap_or_default().lines() {
+            let mut words = line.split(' ');
+            let (Some(id), Some(attempt)) = (words.next(), words.next()) else { panic!("`{line}` is no start") };
+            let start = (attempt.parse().expect("a number"), words.next().is_some());
+            starts.entry(id.to_owned()).or_default().push(start);
+        }
+        starts
     }
 
     pub(crate) async fn until_started(&self, id: &str, times: usize) {
@@ -357,6 +373,22 @@ impl Semel {
         let value = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut file).await.expect(sql);
         file.close().await.expect("an end");
         value
+    }
+
+    /// Changes the database beside the host, with names as in [`Self::in_store`]. Returns how many rows were changed.
+    pub(crate) async fn change(&self, sql: &str) -> u64 {
+        if self.on == On::Sqlite {
+            let options = SqliteConnectOptions::new().filename(self.folder().join("test.db"));
+            let mut file = options.connect().await.expect("the database file");
+            let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut file).await.expect(sql);
+            file.close().await.expect("an end");
+            return done.rows_affected();
+        }
+        let mut session = sqlx::PgConnection::connect(self.database()).await.expect("a session");
+        let sql = sql.replace("semel_", "semel.");
+        let done = sqlx::query(AssertSqlSafe(sql.as_str())).execute(&mut session).await.expect(&sql);
+        session.close().await.expect("an end");
+        done.rows_affected()
     }
 
     /// Changes the database file, while the host is down.
@@ -643,6 +675,13 @@ pub(crate) async fn run_through(
     let done = Done { code, stdout: text(&output.stdout), stderr: text(&output.stderr) };
     assert!(!done.stderr.contains("panicked") && !done.stdout.contains("panicked"), "{arguments:?}: {done:?}");
     done
+}
+
+/// The attempts of these starts, but for those that began together with others and then once more, alone.
+pub(crate) fn not_in_vain(starts: &[(u32, bool)]) -> Vec<u32> {
+    let later = |place: usize, attempt| starts[place + 1..].contains(&(attempt, false));
+    let good = starts.iter().enumerate().filter(|(place, (attempt, together))| !(*together && later(*place, *attempt)));
+    good.map(|(_, (attempt, _))| *attempt).collect()
 }
 
 /// Looks again and again until there is something to see.

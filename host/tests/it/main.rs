@@ -14,6 +14,8 @@ mod calls;
 mod contracts;
 mod waiting;
 mod flow;
+mod batches;
+mod poison;
 mod hosts;
 mod keys;
 mod deploys;

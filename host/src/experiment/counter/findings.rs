@@ -76,6 +76,7 @@ fn figures(evidence: &Evidence, observed: &Observed) -> Vec<Figure> {
         Figure::count("kills that hit running work", observed.hits.kills),
         Figure::count("attempts beyond the first", total(&|_, attempt| attempt.saturating_sub(1))),
         Figure::count("starts beyond the first", total(&|id, _| evidence.witness.starts(id).saturating_sub(1))),
+        Figure::count("starts that shared a transaction", total(&|id, _| evidence.witness.starts_together(id))),
         Figure::count("refused commits", evidence.counts.refused_commits),
         Figure::count("requests sent again", sent.accepted.iter().map(|accepted| accepted.retries).sum()),
         Figure::count(

@@ -39,11 +39,11 @@ pub(super) struct Observed {
     pub(super) never_started: u64,
     /// Completed, and the witness saw no start.
     pub(super) completed_unstarted: u64,
-    /// Messages with more than one start.
+    /// Messages with more than one start. What was begun together with others in vain is no start, here and below.
     pub(super) started_again: u64,
     /// Messages with more starts than attempts.
     pub(super) uncounted: u64,
-    /// Messages with an attempt that started more than once.
+    /// Messages with an attempt that started more often than once together with others, in vain, and once alone.
     pub(super) repeated: u64,
     /// Started messages that the database does not have.
     pub(super) strays: u64,
@@ -63,7 +63,7 @@ pub(super) fn judge(run: &Observed) -> Verdict {
     };
     checks.extend([
         Check::equal("messages with more starts than attempts", 0, run.uncounted),
-        Check::equal("messages with an attempt that started twice", 0, run.repeated),
+        Check::equal("messages with an attempt that started again", 0, run.repeated),
         Check::equal("started messages that the database does not know", 0, run.strays),
     ]);
     checks.extend(fired(run));
@@ -234,7 +234,7 @@ mod tests {
         check(&Observed { unasked: 1, ..FINISHED }, "nobody sent");
         check(&Observed { never_started: 1, ..FINISHED }, "never started");
         check(&Observed { uncounted: 1, ..FINISHED }, "more starts than attempts");
-        check(&Observed { repeated: 1, ..FINISHED }, "started twice");
+        check(&Observed { repeated: 1, ..FINISHED }, "started again");
         check(&Observed { strays: 1, ..FINISHED }, "does not know");
         check(&Observed { open: 1, ..FINISHED }, "available or running");
     }

@@ -30,6 +30,11 @@ pub(super) fn allowed(contract: Contract, class: Class, state: &str) -> RangeInc
     }
 }
 
+/// The same in a cell: a message that shares a commit asks nobody outside.
+pub(super) fn allowed_in(cell: Cell, class: Class, state: &str) -> RangeInclusive<u64> {
+    if cell.batch && class != Class::Transactional { 0..=0 } else { allowed(cell.contract, class, state) }
+}
+
 /// How the message that was hit may end.
 pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
     let Cell { point, harm, contract, .. } = cell;
@@ -52,6 +57,7 @@ pub(super) fn ends(cell: Cell) -> &'static [&'static str] {
         // If nobody has taken it over, a host that was frozen goes on, or finds that the run's time is over.
         (_, Harm::Stop) => &["completed", "in-doubt", "dead"],
         (_, Harm::CutAfter) => &["completed", "in-doubt"],
+        (_, Harm::Trap) => &["dead"],
     }
 }
 
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_has_begun_and_has_no_end_is_in_doubt() {
-        let ends = |contract, point, harm| super::ends(Cell { shared: true, point, harm, contract });
+        let ends = |contract, point, harm| super::ends(Cell { shared: true, point, harm, contract, batch: false });
         assert_eq!(ends(FinishOnce, Point::CallSent, Harm::Kill), ["completed"]);
         assert_eq!(ends(BeginOnce, Point::ClaimCommitted, Harm::Kill), ["completed"]);
         assert_eq!(ends(BeginOnce, Point::BeginBeforeCommit, Harm::Kill), ["completed"]);

@@ -12,12 +12,14 @@ pub(super) struct Cell {
     pub(super) point: Point,
     pub(super) harm: Harm,
     pub(super) contract: Contract,
+    /// To one of several messages that share a commit; else to one that has its own.
+    pub(super) batch: bool,
 }
 
 impl Cell {
     /// By this they are shown one after another: the files first, and moments as a message meets them.
     pub(super) fn place(&self) -> impl Ord + use<> {
-        (self.shared, self.point, self.harm, self.contract == Contract::BeginOnce)
+        (self.shared, self.batch, self.point, self.harm, self.contract == Contract::BeginOnce)
     }
 
     /// Whether it is the request that a message deferred which is hit, not the message.
@@ -45,6 +47,8 @@ pub(super) enum Harm {
     Overtaken,
     /// The server that is called closes the connection instead of answering. Nobody dies.
     Unanswered,
+    /// The guest traps, on its first attempt. Nobody dies.
+    Trap,
 }
 
 impl Harm {
@@ -59,6 +63,7 @@ impl Harm {
             Self::CutAfter => "line cut, answer lost",
             Self::Overtaken => "host frozen, acknowledgement arrives late",
             Self::Unanswered => "called server hangs up",
+            Self::Trap => "guest traps",
         }
     }
 
@@ -116,6 +121,26 @@ const REDUCED: [(Point, Harm); 8] = [
 /// There a lost claim takes a lease to be found.
 const REDUCED_SHARED: [(Point, Harm); 3] =
     [(Point::CallSent, Harm::Kill), (Point::CommitSent, Harm::Kill), (Point::RunReturned, Harm::Overtaken)];
+/// Moments of a message that shares a commit, from its start to the end of that commit; at the last one it runs alone, since
+/// another of them failed.
+const IN_BATCH: [Point; 7] = [
+    Point::RunStarted,
+    Point::RunWritten,
+    Point::RunReturned,
+    Point::Acknowledged,
+    Point::CommitSent,
+    Point::Committed,
+    Point::RolledBack,
+];
+const STOPS_IN_BATCH: [Point; 3] = [Point::RunWritten, Point::Acknowledged, Point::CommitSent];
+const REDUCED_IN_BATCH: [(Point, Harm); 4] = [
+    (Point::RunWritten, Harm::Kill),
+    (Point::RunWritten, Harm::Trap),
+    (Point::CommitSent, Harm::Kill),
+    (Point::Committed, Harm::Power),
+];
+const REDUCED_IN_BATCH_SHARED: [(Point, Harm); 2] =
+    [(Point::RunWritten, Harm::Trap), (Point::Acknowledged, Harm::Kill)];
 
 /// Whose commit comes next after a point.
 pub(super) fn commit_after(point: Point) -> Option<proxy::Of> {
@@ -131,16 +156,37 @@ pub(super) fn all(shared: bool, reduced: bool) -> Vec<Cell> {
     harms.push((Point::RunReturned, Harm::Overtaken));
     harms.extend(DATABASE_KILLS.map(|point| (point, Harm::DatabaseKill)));
     harms.extend(COMMITS.iter().flat_map(|(at, _)| [(*at, Harm::CutBefore), (*at, Harm::CutAfter)]));
-    let of_servers = |harm| matches!(harm, Harm::DatabaseKill | Harm::CutBefore | Harm::CutAfter | Harm::Overtaken);
-    let of_files = |harm| harm == Harm::Power;
     let few = if shared { &REDUCED_SHARED[..] } else { &REDUCED };
-    harms.retain(|(point, harm)| {
-        (if shared { !of_files(*harm) } else { !of_servers(*harm) }) && (!reduced || few.contains(&(*point, *harm)))
-    });
+    let harms = possible(harms, shared, reduced.then_some(few));
     let contracts = [Contract::FinishOnce, Contract::BeginOnce];
-    let cells =
-        harms.into_iter().flat_map(|(point, harm)| contracts.map(|contract| Cell { shared, point, harm, contract }));
-    cells.filter(|cell| cell.contract == Contract::BeginOnce || !is_of_begin(cell.point)).collect()
+    let cell = |point, harm, contract| Cell { shared, point, harm, contract, batch: false };
+    let cells = harms.flat_map(|(point, harm)| contracts.map(|contract| cell(point, harm, contract)));
+    let cells = cells.filter(|cell| cell.contract == Contract::BeginOnce || !is_of_begin(cell.point));
+    cells.chain(in_batch(shared, reduced)).collect()
+}
+
+/// The same where messages share a commit: only those that may begin more than once do.
+fn in_batch(shared: bool, reduced: bool) -> impl Iterator<Item = Cell> {
+    let deaths = [Harm::Kill, Harm::Power];
+    let mut harms: Vec<_> = IN_BATCH.iter().flat_map(|point| deaths.map(|death| (*point, death))).collect();
+    harms.extend(STOPS_IN_BATCH.map(|point| (point, Harm::Stop)));
+    harms.push((Point::RunWritten, Harm::Trap));
+    harms.extend([Point::RunWritten, Point::Acknowledged].map(|point| (point, Harm::DatabaseKill)));
+    harms.extend([Harm::CutBefore, Harm::CutAfter].map(|cut| (Point::Acknowledged, cut)));
+    let few = if shared { &REDUCED_IN_BATCH_SHARED[..] } else { &REDUCED_IN_BATCH };
+    let harms = possible(harms, shared, reduced.then_some(few));
+    harms.map(move |(point, harm)| Cell { shared, point, harm, contract: Contract::FinishOnce, batch: true })
+}
+
+/// What can be done to this kind of database, and of that only a few if they are given.
+fn possible(
+    harms: Vec<(Point, Harm)>,
+    shared: bool,
+    few: Option<&[(Point, Harm)]>,
+) -> impl Iterator<Item = (Point, Harm)> {
+    let of_servers = |harm| matches!(harm, Harm::DatabaseKill | Harm::CutBefore | Harm::CutAfter | Harm::Overtaken);
+    let can_be = move |harm| if shared { harm != Harm::Power } else { !of_servers(harm) };
+    harms.into_iter().filter(move |at| can_be(at.1) && few.is_none_or(|few| few.contains(at)))
 }
 
 /// Messages of a finish-once function never come there.
@@ -157,10 +203,14 @@ mod tests {
         for shared in [false, true] {
             let cells = all(shared, false);
             for point in Point::ALL {
-                let killed = cells.iter().filter(|cell| cell.point == *point && cell.harm == Harm::Kill).count();
-                assert_eq!(killed, if is_of_begin(*point) { 1 } else { 2 }, "{point:?}");
+                let killed = cells.iter().filter(|cell| cell.point == *point && cell.harm == Harm::Kill);
+                let (batch, own): (Vec<Cell>, Vec<Cell>) = killed.partition(|cell| cell.batch);
+                assert_eq!(own.len(), if is_of_begin(*point) { 1 } else { 2 }, "{point:?}");
+                assert_eq!(batch.len(), usize::from(IN_BATCH.contains(point)), "{point:?}");
             }
-            assert!(!all(shared, true).is_empty() && all(shared, true).iter().all(|cell| cells.contains(cell)));
+            let few = all(shared, true);
+            assert!(few.iter().all(|cell| cells.contains(cell)));
+            assert!([true, false].iter().all(|batch| few.iter().any(|cell| cell.batch == *batch)));
         }
     }
 }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::super::client::{Attempt, Bounds, Client};
 use super::super::receiver::Receiver;
-use super::FUNCTION;
 use super::allowed::Class;
 
 /// The effects, one of every class there is, in the order of the columns.
@@ -69,10 +68,10 @@ impl Seen {
 }
 
 /// Asks the host, and the server that was called.
-pub(super) async fn look(client: &Client, receiver: &Receiver, id: String) -> anyhow::Result<Seen> {
+pub(super) async fn look(client: &Client, receiver: &Receiver, function: &str, id: String) -> anyhow::Result<Seen> {
     let message = client.message(&id).await?;
     let trace = client.trace(&id).await?;
-    let found = client.call(FUNCTION, &json!({ "count": id }), PATIENCE).await?;
+    let found = client.call(function, &json!({ "count": id }), PATIENCE).await?;
     let count = |name: &str| found.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {found}"));
     let [keys, deferred] = [receiver.keys(&id), receiver.keys(&format!("deferred {id}"))];
     let is_one = |keys: &[String]| keys.iter().all(|key| !key.is_empty() && *key == keys[0]);

@@ -12,7 +12,7 @@ use super::super::host::{HostOptions, HostProcess};
 use super::super::place::Place;
 use super::super::receiver::Receiver;
 use super::super::server::Server;
-use super::{FUNCTION, Options, RECEIPTS};
+use super::{FUNCTION, Options, RECEIPTS, batch};
 use crate::deferred;
 use crate::message::Contract;
 
@@ -31,7 +31,7 @@ pub(super) struct Stage {
     program: Option<PathBuf>,
     folder: PathBuf,
     pub(super) receiver: Arc<Receiver>,
-    functions: [PathBuf; 2],
+    functions: [PathBuf; 3],
     ground: Ground,
 }
 
@@ -79,20 +79,23 @@ impl Stage {
         let tables = [("limits", LIMITS), ("retry", RETRY), ("flow", FLOW), ("grants", &grants)];
         let effects = place.variant(&options.functions.join(FUNCTION), &tables)?;
         let receipts = place.variant(&options.functions.join(RECEIPTS), &tables[..2])?;
+        let together = format!("[limits]\n{LIMITS}\n[retry]\n{RETRY}\n[grants]\ntopics = [\"{RECEIPTS}\"]");
+        let together = place.function(batch::FUNCTION, &options.functions.join(FUNCTION), &together)?;
         Ok(Self {
             program: options.program.clone(),
             folder: place.folder().to_owned(),
             receiver,
-            functions: [receipts, effects],
+            functions: [receipts, effects, together],
             ground,
         })
     }
 
     async fn deploy(&self, database: &str, contract: Contract) -> anyhow::Result<()> {
         let mut host = self.host("deploys", database, contract, Vec::new()).await?;
-        let [receipts, effects] = &self.functions;
+        let [receipts, effects, together] = &self.functions;
         host.client().deploy(receipts, None).await?;
         host.client().deploy(effects, Some(contract.as_str())).await?;
+        host.client().deploy(together, None).await?;
         host.stop().await?;
         Ok(())
     }
@@ -176,7 +179,7 @@ impl Stage {
     }
 
     async fn is_quiet(&self, client: &Client) -> bool {
-        for function in [FUNCTION, RECEIPTS, deferred::FUNCTION] {
+        for function in [FUNCTION, batch::FUNCTION, RECEIPTS, deferred::FUNCTION] {
             if !client.counts(function).await.is_ok_and(|counts| counts.open() == 0) {
                 return false;
             }

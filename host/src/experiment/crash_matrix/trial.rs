@@ -17,10 +17,10 @@ use super::super::client::Client;
 use super::super::host::HostProcess;
 use super::super::proxy::Proxy;
 use super::super::receiver::Manner;
-use super::FUNCTION;
 use super::cells::{Cell, Harm, commit_after};
 use super::measure::{self, Seen};
 use super::stage::{LEASE, Stage};
+use super::{FUNCTION, batch};
 use crate::crash::Point;
 use crate::message::Contract;
 use crate::relay;
@@ -55,13 +55,15 @@ impl Outcome {
 
     /// For people who wait.
     pub(super) fn line(&self) -> String {
-        let Cell { point, harm, contract, .. } = self.cell;
+        let Cell { point, harm, contract, batch, .. } = self.cell;
+        let batch = if batch { ", in a batch" } else { "" };
         let end = match (&self.trouble, self.hit()) {
             (Some(trouble), _) => trouble.clone(),
             (None, Some(hit)) => format!("{}, {:?}", hit.state, hit.counts),
             (None, None) => "nothing".to_owned(),
         };
-        format!("{}, {}, {}: {end} ({:.1} s)", point.name(), harm.says(), contract.as_str(), self.took.as_secs_f64())
+        let (point, harm, contract) = (point.name(), harm.says(), contract.as_str());
+        format!("{point}, {harm}, {contract}{batch}: {end} ({:.1} s)", self.took.as_secs_f64())
     }
 }
 
@@ -78,28 +80,40 @@ pub(super) async fn run(stage: &mut Stage, cell: Cell) -> Outcome {
 }
 
 async fn attempt(stage: &mut Stage, cell: Cell, fired: &mut bool) -> anyhow::Result<Vec<Seen>> {
-    let Cell { shared, point, harm, contract } = cell;
+    let Cell { shared, point, harm, contract, .. } = cell;
     let ground = if shared { "shared" } else { "file" };
-    let name = format!("{ground}-{}-{harm:?}-{}", point.name(), contract.as_str()).to_lowercase();
+    let of = if cell.batch { "batch" } else { contract.as_str() };
+    let name = format!("{ground}-{}-{harm:?}-{of}", point.name()).to_lowercase();
     let database = stage.database(&name, contract).await?;
     let mut trial = Trial::start(stage, cell, name, database).await?;
-    let sending = tokio::spawn(send(trial.host.client().clone(), orders(stage, cell)));
+    let (client, orders) = (trial.host.client().clone(), orders(stage, cell));
+    let sending = tokio::spawn(async move {
+        if cell.batch { batch::send_together(client, orders).await } else { send(&client, FUNCTION, orders).await }
+    });
     trial.harm().await?;
     *fired = true;
     let ids = sending.await.context("the sender failed")??;
     stage.until_settled(trial.host.client()).await?;
-    let mut seen = Vec::new();
+    let (function, mut seen) = (if cell.batch { batch::FUNCTION } else { FUNCTION }, Vec::new());
     for id in ids {
-        seen.push(measure::look(trial.host.client(), &stage.receiver, id).await?);
+        seen.push(measure::look(trial.host.client(), &stage.receiver, function, id).await?);
     }
     trial.host.kill().await?;
-    // Usually the first one: the one that shows it most.
-    seen.sort_by_key(|message| Reverse((message.state != "completed", message.attempts.len())));
+    if cell.batch {
+        batch::check(&trial.witness(), harm, &seen)?;
+        seen.swap(0, batch::HIT);
+    } else {
+        // Usually the first one: the one that shows it most.
+        seen.sort_by_key(|message| Reverse((message.state != "completed", message.attempts.len())));
+    }
     Ok(seen)
 }
 
 /// What the messages are told to do. Only the first one fails, or is not answered, where that is what is tried.
 fn orders(stage: &Stage, cell: Cell) -> Vec<serde_json::Value> {
+    if cell.batch {
+        return batch::orders(cell.point, cell.harm);
+    }
     let order = |manner, fail| json!({ "call": stage.receiver.url(manner), "fail": fail });
     let (first, others) = match cell.harm {
         Harm::Overtaken => (order(Manner::LaterLate, 0), order(Manner::LaterLate, 0)),
@@ -116,11 +130,15 @@ fn orders(stage: &Stage, cell: Cell) -> Vec<serde_json::Value> {
 }
 
 /// Sends the messages one after another, each until it is accepted.
-async fn send(client: Client, orders: Vec<serde_json::Value>) -> anyhow::Result<Vec<String>> {
+pub(super) async fn send(
+    client: &Client,
+    function: &str,
+    orders: Vec<serde_json::Value>,
+) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
     for order in orders {
         let key = Uuid::now_v7().to_string();
-        ids.push(client.send(&format!("/fn/{FUNCTION}"), &key, order.to_string().as_bytes()).await?.id);
+        ids.push(client.send(&format!("/fn/{function}"), &key, order.to_string().as_bytes()).await?.id);
     }
     Ok(ids)
 }
@@ -140,18 +158,25 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     async fn start(stage: &'a Stage, cell: Cell, name: String, database: String) -> anyhow::Result<Self> {
         let fired = stage.file(&format!("{name}.fired"));
-        if fired.exists() {
-            std::fs::remove_file(&fired)?;
+        // Of an earlier run.
+        for file in [&fired, &witness(stage, &name)] {
+            if file.exists() {
+                std::fs::remove_file(file)?;
+            }
         }
         let needs_proxy = cell.harm.of_network().is_some() || cell.harm == Harm::Overtaken;
         let proxy = if needs_proxy { Some(Proxy::start(&database).await?) } else { None };
         let first = match (cell.point, cell.harm) {
-            (_, Harm::Unanswered) => None,
+            (_, Harm::Unanswered | Harm::Trap) => None,
             // Somebody must have died for recovery to find something.
-            (Point::RecoverFound, _) => Some((Point::RunWritten, "kill")),
-            (point, harm) => Some((point, action(harm))),
+            (Point::RecoverFound, _) => Some((Point::RunWritten, "kill".to_owned())),
+            (point, harm) if cell.batch => Some((point, format!("{}:{}", action(harm), batch::times(point)))),
+            (point, harm) => Some((point, action(harm).to_owned())),
         };
-        let variables = first.map_or_else(Vec::new, |(point, action)| armed(point, action, &fired));
+        let mut variables = first.map_or_else(Vec::new, |(point, action)| armed(point, &action, &fired));
+        if cell.batch {
+            variables.push(("SEMEL_WITNESS".to_owned(), witness(stage, &name).into()));
+        }
         let url = proxy.as_ref().map_or(database.as_str(), Proxy::url);
         let host = stage.host(&name, url, cell.contract, variables).await?;
         Ok(Self { stage, cell, name, database, host, second: None, proxy, fired })
@@ -182,7 +207,7 @@ impl<'a> Trial<'a> {
             }
             Harm::CutBefore | Harm::CutAfter => self.cut().await?,
             Harm::Overtaken => self.overtaken().await?,
-            Harm::Unanswered => {}
+            Harm::Unanswered | Harm::Trap => {}
         }
         Ok(())
     }
@@ -228,6 +253,11 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
+    /// What the first host has started, in a batch.
+    fn witness(&self) -> PathBuf {
+        witness(self.stage, &self.name)
+    }
+
     async fn start_second(&mut self) -> anyhow::Result<()> {
         if self.cell.shared {
             let name = format!("{}-second", self.name);
@@ -270,6 +300,10 @@ impl<'a> Trial<'a> {
         };
         timeout(FIRES_WITHIN, frozen).await.with_context(|| format!("{} did not fire", point.name()))
     }
+}
+
+fn witness(stage: &Stage, name: &str) -> PathBuf {
+    stage.file(&format!("{name}.witness"))
 }
 
 /// What a host does to itself, so that this can be done to it.

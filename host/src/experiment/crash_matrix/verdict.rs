@@ -2,15 +2,16 @@
 //! and one fault that did not fire a run that has shown nothing.
 
 use super::super::{Check, Verdict};
-use super::allowed::{Class, allowed, ends};
+use super::allowed::{Class, allowed_in, ends};
+use super::cells::{Cell, Harm};
 use super::measure::Seen;
 use super::trial::Outcome;
 use crate::crash::Point;
 use crate::message::Contract;
 
 /// How many effects of a message are outside of what is allowed, of one class.
-pub(super) fn excess(contract: Contract, class: Class, seen: &Seen) -> u64 {
-    seen.counts_of(class).filter(|count| !allowed(contract, class, &seen.state).contains(count)).count() as u64
+pub(super) fn excess(cell: Cell, class: Class, seen: &Seen) -> u64 {
+    seen.counts_of(class).filter(|count| !allowed_in(cell, class, &seen.state).contains(count)).count() as u64
 }
 
 /// Whether the ledger has an end for every call, and bounds that hold what the server has seen.
@@ -20,8 +21,8 @@ pub(super) fn is_bounded(seen: &Seen) -> bool {
 
 /// Judges all cells of a run.
 pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
-    let sum = |of: &dyn Fn(Contract, &Seen) -> u64| -> u64 {
-        outcomes.iter().flat_map(|o| o.messages.iter().map(|seen| of(o.cell.contract, seen))).sum()
+    let sum = |of: &dyn Fn(Cell, &Seen) -> u64| -> u64 {
+        outcomes.iter().flat_map(|o| o.messages.iter().map(|seen| of(o.cell, seen))).sum()
     };
     let hits = |contract: Contract| {
         outcomes.iter().filter(move |outcome| outcome.cell.contract == contract).filter_map(Outcome::hit)
@@ -51,17 +52,17 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
         Check::equal(
             "transactional effects outside of what is allowed",
             0,
-            sum(&|contract, seen| excess(contract, Class::Transactional, seen)),
+            sum(&|cell, seen| excess(cell, Class::Transactional, seen)),
         ),
         Check::equal(
             "deferred requests outside of what is allowed",
             0,
-            sum(&|contract, seen| excess(contract, Class::Deferred, seen)),
+            sum(&|cell, seen| excess(cell, Class::Deferred, seen)),
         ),
         Check::equal(
             "outside effects outside of what is allowed",
             0,
-            sum(&|contract, seen| excess(contract, Class::Outside, seen)),
+            sum(&|cell, seen| excess(cell, Class::Outside, seen)),
         ),
         Check::equal("messages that ended as they must not", 0, wrong_end.count() as u64),
         Check::equal(
@@ -69,6 +70,7 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
             0,
             bystanders.filter(|seen| seen.state != "completed").count() as u64,
         ),
+        Check::equal("messages that paid for another one of their commit which trapped", 0, paid(outcomes)),
         Check::equal("calls that the ledger's bounds do not hold", 0, sum(&|_, seen| u64::from(!is_bounded(seen)))),
         Check::equal("messages whose calls had different keys", 0, sum(&|_, seen| u64::from(!seen.one_key))),
         Check::equal(
@@ -88,6 +90,13 @@ pub(super) fn judge(outcomes: &[Outcome]) -> Verdict {
     Verdict::of(checks, shown)
 }
 
+/// Nobody died, so whoever shared the transaction that came to nothing must have run again on the same attempt.
+fn paid(outcomes: &[Outcome]) -> u64 {
+    let beside =
+        outcomes.iter().filter(|outcome| outcome.cell.harm == Harm::Trap).flat_map(|o| o.messages.iter().skip(1));
+    beside.filter(|seen| seen.attempts.len() != 1).count() as u64
+}
+
 fn troubles(outcomes: &[Outcome]) -> String {
     let troubles: Vec<String> =
         outcomes.iter().filter(|outcome| outcome.trouble.is_some()).map(Outcome::line).collect();
@@ -102,7 +111,6 @@ mod tests {
     use std::time::Duration;
 
     use super::super::super::client::{Attempt, Bounds};
-    use super::super::cells::{Cell, Harm};
     use super::*;
 
     fn outcome(contract: Contract, state: &str, effects: u64, outside: u64, most: u64) -> Outcome {
@@ -116,7 +124,7 @@ mod tests {
             bounds: Bounds { least: 0, most },
             intended: 0,
         };
-        let cell = Cell { shared: false, point: Point::CallSent, harm: Harm::Kill, contract };
+        let cell = Cell { shared: false, point: Point::CallSent, harm: Harm::Kill, contract, batch: false };
         Outcome { cell, fired: true, messages: vec![seen], trouble: None, took: Duration::ZERO }
     }
 
@@ -162,6 +170,30 @@ mod tests {
         let mut unfired = outcome(Contract::FinishOnce, "completed", 1, 1, 1);
         (unfired.fired, unfired.trouble) = (false, Some("it did not fire".into()));
         assert_eq!(missed(unfired), ["every cell was tried to its end", "faults that fired"]);
+    }
+
+    #[test]
+    fn whoever_pays_for_another_message_of_its_commit_is_a_broken_promise() {
+        let of_batch = |attempts: u32| {
+            let mut batch = outcome(Contract::FinishOnce, "completed", 1, 0, 0);
+            (batch.cell.batch, batch.cell.harm) = (true, Harm::Trap);
+            let mut hit = batch.messages[0].clone();
+            hit.counts[5] = 0; // Nobody asked for a request.
+            let mut beside = hit.clone();
+            beside.attempts = (1..=attempts)
+                .map(|n| Attempt { attempt: n, outcome: "trapped".into(), ..Attempt::default() })
+                .collect();
+            beside.attempts[attempts as usize - 1].outcome = "completed".into();
+            beside.answered_by = Some(attempts);
+            batch.messages = vec![hit, beside];
+            batch
+        };
+        assert_eq!(missed(of_batch(1)), [""; 0]);
+        assert_eq!(missed(of_batch(2)), ["messages that paid for another one of their commit which trapped"]);
+        let mut asked = of_batch(1);
+        asked.messages[0].counts[6] = 1;
+        asked.messages[0].bounds.most = 1;
+        assert_eq!(missed(asked), ["outside effects outside of what is allowed"]);
     }
 
     #[test]

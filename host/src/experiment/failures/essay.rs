@@ -88,7 +88,7 @@ pub(super) const ALL: [Line; 12] = [
 pub(super) struct End {
     /// Its state; of a dead one, the reason too; `lost` if nobody knows it.
     pub(super) state: String,
-    /// How often its code began to run.
+    /// How often its code began to run, and not in vain beside others in one transaction.
     pub(super) starts: u64,
     /// Rows that it left.
     pub(super) effects: u64,

@@ -29,6 +29,7 @@ pub(super) fn judge(seen: &Evidence, of_each_kind: u64) -> Verdict {
         ),
         Check::equal("messages left available or running", 0, seen.open),
         Check::equal("starts: one attempt is one start", accepted, seen.starts),
+        Check::equal("messages with an attempt that started again", 0, seen.repeated),
         Check::equal("runs that came to an end which is not their kind's", 0, seen.tallies.iter().map(others).sum()),
         cut_off_too_often(&seen.tallies, accepted),
         kinds_never_seen(&seen.tallies),
@@ -112,6 +113,7 @@ mod tests {
             counted: Counted { asked: 900, count: 900 },
             open: 0,
             starts: 10_000,
+            repeated: 0,
             left: 0,
             start: vitals,
             before: pair,
@@ -141,6 +143,7 @@ mod tests {
         };
         check(&change(&|seen| seen.open = 1), "left available");
         check(&change(&|seen| seen.starts = 10_001), "one attempt is one start");
+        check(&change(&|seen| seen.repeated = 1), "started again");
         check(&change(&|seen| seen.left = 1), "failed runs left");
         check(&change(&|seen| seen.counted.count = 901), "each counted once");
         check(&change(&|seen| seen.tallies[3].accepted = 499), "of each kind");

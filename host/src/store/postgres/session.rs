@@ -38,6 +38,8 @@ pub(super) struct PostgresSession {
     /// The transaction was refused: the claim is somebody else's.
     fenced: bool,
     left: Vec<Left>,
+    /// Of these, claims that the transaction does not know yet: their guests asked nothing of the database.
+    idle: Vec<Claim>,
     savepoints: Vec<String>,
     cursors: u32,
     published: bool,
@@ -58,6 +60,7 @@ impl PostgresSession {
             entered: false,
             fenced: false,
             left: Vec::new(),
+            idle: Vec::new(),
             savepoints: Vec::new(),
             cursors: 0,
             published: false,
@@ -270,6 +273,9 @@ impl Session for PostgresSession {
 
     fn leave(&mut self, answer: Option<Answer>, usage: Usage) {
         if let Some(claim) = self.claim.take() {
+            if !self.entered {
+                self.idle.push(claim.clone());
+            }
             self.left.push(Left { claim, answer, usage });
         }
     }
@@ -287,6 +293,14 @@ impl Session for PostgresSession {
             return Commit::Fenced;
         }
         let committed = if self.turn.is_some() {
+            for claim in std::mem::take(&mut self.idle) {
+                self.enter(&claim); // Else the server takes no acknowledgement of it.
+                match self.open().await {
+                    Ok(()) => self.claim = None,
+                    Err(Error::Fenced) => return Commit::Fenced,
+                    Err(_) => return Commit::RolledBack,
+                }
+            }
             let commit = self.send(move |guest| Box::pin(async move { Ok(guest.commit(left).await) }));
             commit.await.unwrap_or(Commit::Unknown)
         } else {
