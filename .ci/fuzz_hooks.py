@@ -47,6 +47,14 @@ def after_call(context, case, response):
             messages.append(str(identity[0] if isinstance(identity, list) else identity).rsplit("/", 1)[-1])
 
 
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    """What is generated is one line; it comes once, or a few times."""
+    line = json.dumps(value) + "\n"
+    with lock:
+        return (line * chance.randrange(1, 4)).encode()
+
+
 @atexit.register
 def report():
     with open(os.environ["FUZZ_COUNTS"], "a") as counts:

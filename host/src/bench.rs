@@ -118,8 +118,8 @@ pub(crate) struct Options {
 /// If something cannot be measured, or a count is not right: then nothing is known.
 pub(crate) async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Findings> {
     check_built(&options.functions, &[COUNTER])?;
-    let folder = std::env::temp_dir().join(format!("semel-bench-{}", std::process::id()));
-    let place = Place::take(&folder)?;
+    let folder = Folder(std::env::temp_dir().join(format!("semel-bench-{}", std::process::id())));
+    let place = Place::take(&folder.0)?;
     let mut ground = ground::open(options.database.as_deref(), &place).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let measured = tokio::select! {
@@ -128,11 +128,18 @@ pub(crate) async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result
         _ = terminate.recv() => Err(anyhow::anyhow!("told to end: nothing was measured to its end")),
     };
     let removed = ground.remove().await;
-    drop(place);
-    let _ = std::fs::remove_dir_all(&folder); // Best effort: what is left is in the folder for temporary files.
     let findings = measured?;
     removed.context("what was measured could not be cleared away")?;
     Ok(findings)
+}
+
+/// Of ours, for as long as this lives.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0); // Best effort: what is left is in the folder for temporary files.
+    }
 }
 
 async fn measure(

@@ -14,6 +14,8 @@ const MOST: u32 = 256;
 const FIRST: u32 = 8;
 /// For so long a commit may be held open, as far as that can be told: the last message to come waits for the one before.
 const TOGETHER: Duration = Duration::from_millis(40);
+/// And when it was held open for as long as this, it is closed with what it has: they were not as quick as they used to be.
+pub(crate) const ENOUGH: Duration = Duration::from_millis(200);
 /// Whoever uses more fuel than this runs alone: a few milliseconds of computing.
 const LITTLE: u64 = 5_000_000;
 /// Of what is remembered, this much is the last message's: one in so many.
@@ -34,7 +36,9 @@ pub(crate) struct Pace {
 impl Pace {
     /// A message ran alone. How long that took says little: it waits for what runs beside it.
     pub(crate) fn ran_alone(&self, fuel: Option<u64>) {
-        remember(&self.fuel, fuel.unwrap_or(u64::MAX / WEIGHT));
+        if let Some(fuel) = fuel {
+            remember(&self.fuel, fuel);
+        }
         let _ = self.time.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |time| Some(time - time / FADES));
         let _ = self.alone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |alone| alone.checked_sub(1));
     }
@@ -42,7 +46,9 @@ impl Pace {
     /// A message ran in a commit that it shares.
     pub(crate) fn ran_together(&self, time: Duration, fuel: Option<u64>) {
         remember(&self.time, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        remember(&self.fuel, fuel.unwrap_or(u64::MAX / WEIGHT));
+        if let Some(fuel) = fuel {
+            remember(&self.fuel, fuel);
+        }
     }
 
     /// A commit that was shared by so many came to nothing.
@@ -90,7 +96,7 @@ mod tests {
         assert_eq!(after(50_000, 9_000).together(), 1, "its statements take that long");
         assert_eq!(after(100, 9_000_000).together(), 1, "it computes");
         first.ran_alone(None);
-        assert_eq!(first.together(), 1, "nobody knows how much it computes");
+        assert_eq!(first.together(), FIRST, "one that was ended by the clock says nothing of the others");
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Worker {
         }
         for (name, batch) in batches {
             let (Some(function), worker) = (functions.get(&name).cloned(), Arc::clone(self)) else { continue };
-            let batched = self.streams.of(&name).claimed(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            let batched = self.streams.of(&name).claimed();
             running.spawn(async move { worker.handle_all(&function, batch, batched).await });
         }
     }
@@ -198,8 +198,8 @@ impl Worker {
         let together = if suspects { 1 } else { together::most(function) };
         let limit = match together {
             1 => most.saturating_sub(here).min(free),
-            _ if !self.streams.of(&manifest.name).has_room(here) => 0,
-            together => together.min(most),
+            _ if !self.streams.of(&manifest.name).has_room() => 0,
+            together => together.min(most.saturating_sub(here)),
         };
         Lane {
             function: manifest.name.clone(),

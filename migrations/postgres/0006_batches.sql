@@ -8,7 +8,6 @@ DROP TABLE semel.guard;
 CREATE UNLOGGED TABLE semel.guard (
     xid        xid8     PRIMARY KEY,
     seqs       bigint[] NOT NULL,
-    fences     bigint[] NOT NULL,
     token_hash bytea    NOT NULL,
     login      text     NOT NULL,
     function   text     NOT NULL,
@@ -61,18 +60,18 @@ BEGIN
         RAISE EXCEPTION 'semel: claims of two versions in one transaction' USING ERRCODE = 'SM005';
     END IF;
     v_groups := array_remove(v_groups, NULL);
-    INSERT INTO semel.guard (xid, seqs, fences, token_hash, login, function, groups)
-    VALUES (v_xid, p_seqs, p_fences, v_hash, session_user, v_function, nullif(v_groups, '{}'));
+    INSERT INTO semel.guard (xid, seqs, token_hash, login, function, groups)
+    VALUES (v_xid, p_seqs, v_hash, session_user, v_function, nullif(v_groups, '{}'));
     xid := v_xid::text::bigint;
     pid := pg_backend_pid();
     migrations := (SELECT count(*) FROM semel.app_migrations m WHERE m.app = v_app);
 END
 $$;
 
--- Acknowledges all claims that this transaction entered, as the last statement but two before COMMIT: history, attempts, the
--- order of their groups and of those it published into, out of the queue, guard away. One element per claim, in the order in
--- which they were entered. SM004 if this transaction did not enter just these, SM002 if one of them no longer holds. Returns
--- the id of the transaction. The locks of all groups at once, and before the rows. From here on the session waits for nobody
+-- Acknowledges claims that this transaction entered, as the last statement but two before COMMIT: history, attempts, the
+-- order of their groups and of those it published into, out of the queue, guard away. One element per claim. What was entered
+-- and is not acknowledged stays claimed: the host has not run it here. SM004 if this transaction did not enter all of them,
+-- SM002 if one of them no longer holds. Returns the id of the transaction. The locks of all groups at once, and before the rows. From here on the session waits for nobody
 -- longer than 5 s, nor may it stand still longer: others wait for it.
 DROP FUNCTION semel_api.ack(
     bigint, bigint, bytea, boolean, text, text, bytea, bigint, bigint, bigint, bigint, bigint, bigint, text, bigint
@@ -94,7 +93,7 @@ DECLARE
     v_now bigint;
 BEGIN
     SELECT * INTO v_guard FROM semel.guard g
-    WHERE g.xid = v_xid AND g.token_hash = v_hash AND g.login = session_user AND g.seqs = p_seqs AND g.fences = p_fences;
+    WHERE g.xid = v_xid AND g.token_hash = v_hash AND g.login = session_user AND g.seqs @> p_seqs AND cardinality(p_seqs) > 0;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'semel: no claim was entered in this transaction' USING ERRCODE = 'SM004';
     END IF;
@@ -174,8 +173,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'semel: no such rehearsal was announced' USING ERRCODE = 'SM004';
     END IF;
-    INSERT INTO semel.guard (xid, seqs, fences, token_hash, login, function, groups)
-    VALUES (v_xid, '{-1}', '{0}', sha256(p_token), session_user, v_function, NULL);
+    INSERT INTO semel.guard (xid, seqs, token_hash, login, function, groups)
+    VALUES (v_xid, '{-1}', sha256(p_token), session_user, v_function, NULL);
     xid := v_xid::text::bigint;
     pid := pg_backend_pid();
     migrations := (SELECT count(*) FROM semel.app_migrations m WHERE m.app = v_app);

@@ -6,10 +6,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use tokio::task::yield_now;
 
 use super::load::bodies;
 use super::{Bench, COUNTER, ONE_BY_ONE, SINGLE, rate};
 
+/// Messages that are put into the queue in one commit, for which the host waits.
+pub(super) const CHUNK: usize = 20_000;
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A host that does nothing for so long has stopped.
@@ -92,8 +95,7 @@ impl Bench<'_> {
         if poison {
             waiting.insert(waiting.len() / 2, "x".repeat(POISON));
         }
-        self.ground.fill(function, &waiting).await?;
-        self.ground.settle().await?;
+        self.fill(function, &waiting).await?;
         let (logged, vitals) = (self.ground.log_bytes().await?, self.host.vitals()?);
         let base = self.load.sum();
         let count = i64::try_from(picks.len())?;
@@ -120,6 +122,15 @@ impl Bench<'_> {
             written_bytes: now.written_bytes.saturating_sub(then.written_bytes) as f64 / count as f64,
             again: (after.attempts - before.attempts).saturating_sub(waiting.len() as u64),
         })
+    }
+
+    /// Messages that wait, and nothing else left to do for the database.
+    pub(super) async fn fill(&mut self, function: &str, bodies: &[String]) -> anyhow::Result<()> {
+        for bodies in bodies.chunks(CHUNK) {
+            self.ground.fill(function, bodies).await?;
+            yield_now().await; // Whoever is told to end is heard.
+        }
+        self.ground.settle().await
     }
 
     /// Messages per second, from the first look that sees work done to the one that sees all of it.

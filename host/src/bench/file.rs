@@ -22,9 +22,9 @@ const FLOOR: &str = "
     CREATE TABLE queue (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
     CREATE TABLE counters (id VARCHAR(100) PRIMARY KEY, n BIGINT NOT NULL)";
 const CLAIM: &str = "DELETE FROM queue WHERE id = (SELECT id FROM queue ORDER BY id LIMIT 1) RETURNING body";
-const COUNT: &str = "UPDATE counters SET n = n + 1 WHERE id = $1";
-const READ: &str = "SELECT n FROM counters WHERE id = $1";
-const INSERT: &str = "INSERT INTO queue (body) VALUES ($1)";
+const COUNT: &str = "UPDATE counters SET n = n + 1 WHERE id = ?1";
+const READ: &str = "SELECT n FROM counters WHERE id = ?1";
+const INSERT: &str = "INSERT INTO queue (body) VALUES (?1)";
 const COUNTERS: &str = "SELECT id, n FROM counters";
 const SUM: &str = "SELECT coalesce(sum(n), 0) FROM counters";
 
@@ -33,10 +33,10 @@ const FILL_QUEUE: &str = include_str!("file/fill_queue.sql");
 const PASS_MESSAGES: &str = include_str!("file/pass_messages.sql");
 const PASS_HISTORY: &str = include_str!("file/pass_history.sql");
 const PASS_ATTEMPTS: &str = include_str!("file/pass_attempts.sql");
+const LAST: &str = "SELECT coalesce(max(seq), 0) FROM semel_messages";
 const TAKE_OUT: &str = "DELETE FROM semel_queue WHERE state = 'running'";
 
-/// Messages per transaction of ours while a host waits for the write lock.
-const CHUNK: u32 = 50_000;
+/// How long we wait for the host to let go of the write lock.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct File {
@@ -90,7 +90,7 @@ impl File {
         let filling = floor.transaction()?;
         {
             let (mut message, mut counter) =
-                (filling.prepare(INSERT)?, filling.prepare("INSERT INTO counters VALUES ($1, 0)")?);
+                (filling.prepare(INSERT)?, filling.prepare("INSERT INTO counters VALUES (?1, 0)")?);
             for counter in work.picks {
                 message.execute([name(*counter)])?;
             }
@@ -127,38 +127,25 @@ impl File {
     }
 
     fn put(&mut self, function: &str, bodies: &[String]) -> anyhow::Result<()> {
-        let connection = self.beside()?;
-        for bodies in bodies.chunks(CHUNK as usize) {
-            let filling = connection.transaction()?;
-            {
-                let (mut message, mut place) = (filling.prepare(FILL_MESSAGE)?, filling.prepare(FILL_QUEUE)?);
-                for body in bodies {
-                    let (id, event) = (Uuid::now_v7().simple().to_string(), Uuid::now_v7().to_string());
-                    let seq: i64 =
-                        message.query_row((id, event, function, body.as_bytes(), now()), |row| row.get(0))?;
-                    place.execute((seq, function, now()))?;
-                }
+        let filling = self.beside()?.transaction()?;
+        {
+            let (mut message, mut place) = (filling.prepare(FILL_MESSAGE)?, filling.prepare(FILL_QUEUE)?);
+            for body in bodies {
+                let (id, event) = (Uuid::now_v7().simple().to_string(), Uuid::now_v7().to_string());
+                let seq: i64 = message.query_row((id, event, function, body.as_bytes(), now()), |row| row.get(0))?;
+                place.execute((seq, function, now()))?;
             }
-            filling.commit()?;
         }
-        Ok(())
+        Ok(filling.commit()?)
     }
 
     fn put_passed(&mut self, function: &str, count: u32) -> anyhow::Result<()> {
-        let connection = self.beside()?;
-        let mut left = count;
-        while left > 0 {
-            let some = left.min(CHUNK);
-            let passing = connection.transaction()?;
-            let mark: i64 =
-                passing.query_row("SELECT coalesce(max(seq), 0) FROM semel_messages", [], |row| row.get(0))?;
-            passing.execute(PASS_MESSAGES, (function, some, now()))?;
-            passing.execute(PASS_HISTORY, [mark])?;
-            passing.execute(PASS_ATTEMPTS, [mark])?;
-            passing.commit()?;
-            left -= some;
-        }
-        Ok(())
+        let passing = self.beside()?.transaction()?;
+        let mark: i64 = passing.query_row(LAST, [], |row| row.get(0))?;
+        passing.execute(PASS_MESSAGES, (function, count, now()))?;
+        passing.execute(PASS_HISTORY, [mark])?;
+        passing.execute(PASS_ATTEMPTS, [mark])?;
+        Ok(passing.commit()?)
     }
 }
 

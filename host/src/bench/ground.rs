@@ -45,7 +45,7 @@ pub(super) trait Ground: Send {
     /// The floor of accepting.
     async fn insert(&mut self, count: u32, connections: u32) -> anyhow::Result<Inserted>;
 
-    /// Messages of a function, waiting as if they had been accepted.
+    /// Messages of a function, waiting as if they had been accepted. In one commit, so not too many.
     async fn fill(&mut self, function: &str, bodies: &[String]) -> anyhow::Result<()>;
 
     /// Does what the database would otherwise do later, when the clock runs: that of what was written before.
@@ -60,7 +60,7 @@ pub(super) trait Ground: Send {
     /// Bytes of the database's log so far; none where only the host itself can tell what it wrote.
     async fn log_bytes(&mut self) -> anyhow::Result<Option<u64>>;
 
-    /// Messages of a function that have passed: accepted, completed, with their attempts.
+    /// Messages of a function that have passed: accepted, completed, with their attempts. In one commit.
     async fn pass(&mut self, function: &str, count: u32) -> anyhow::Result<()>;
 
     /// Takes claimed messages out of the queue, as their acknowledgement would.

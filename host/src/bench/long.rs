@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use tokio::task::yield_now;
 
+use super::drain::CHUNK;
 use super::load::{bodies, name};
 use super::{Bench, COUNTER};
 use crate::message::Contract;
@@ -26,7 +28,13 @@ impl Bench<'_> {
         for name in ["drain_fresh", if exact { "drain_after_5m" } else { "drain_after_many" }] {
             if name != "drain_fresh" {
                 self.say(&format!("a history of {} messages", self.options.passed));
-                self.ground.pass(COUNTER, self.options.passed).await?;
+                let mut left = self.options.passed;
+                while left > 0 {
+                    let some = left.min(CHUNK as u32);
+                    self.ground.pass(COUNTER, some).await?;
+                    left -= some;
+                    yield_now().await; // Whoever is told to end is heard.
+                }
                 self.ground.settle().await?;
             }
             for _ in 0..DRAINS {
@@ -50,8 +58,7 @@ impl Bench<'_> {
         for (figure, wanted) in [("claim_1k_us", FEW), (many, self.options.waiting)] {
             self.say(&format!("{figure}: {wanted} messages wait"));
             let more: Vec<u32> = (waiting..wanted).map(|number| number % 1_000).collect();
-            self.ground.fill(COUNTER, &bodies(&more)).await?;
-            self.ground.settle().await?;
+            self.fill(COUNTER, &bodies(&more)).await?;
             waiting = waiting.max(wanted);
             let mut times = Vec::new();
             for _ in 0..CLAIMS {

@@ -56,9 +56,6 @@ const SETTINGS: [&str; 9] = [
     "autovacuum",
 ];
 
-/// Messages per statement of ours.
-const CHUNK: usize = 20_000;
-
 /// A database of our own on somebody's server.
 pub(super) struct Server {
     given: PgConnectOptions,
@@ -212,11 +209,9 @@ impl Ground for Server {
     }
 
     async fn fill(&mut self, function: &str, bodies: &[String]) -> anyhow::Result<()> {
-        for bodies in bodies.chunks(CHUNK) {
-            let ids: Vec<String> = bodies.iter().map(|_| Uuid::now_v7().simple().to_string()).collect();
-            let bodies: Vec<&[u8]> = bodies.iter().map(String::as_bytes).collect();
-            sqlx::query(FILL).bind(ids).bind(function).bind(bodies).execute(&mut self.session).await?;
-        }
+        let ids: Vec<String> = bodies.iter().map(|_| Uuid::now_v7().simple().to_string()).collect();
+        let bodies: Vec<&[u8]> = bodies.iter().map(String::as_bytes).collect();
+        sqlx::query(FILL).bind(ids).bind(function).bind(bodies).execute(&mut self.session).await?;
         Ok(())
     }
 
@@ -239,12 +234,7 @@ impl Ground for Server {
     }
 
     async fn pass(&mut self, function: &str, count: u32) -> anyhow::Result<()> {
-        let mut left = i64::from(count);
-        while left > 0 {
-            let some = left.min(100_000);
-            sqlx::query(PASS).bind(function).bind(some).execute(&mut self.session).await?;
-            left -= some;
-        }
+        sqlx::query(PASS).bind(function).bind(i64::from(count)).execute(&mut self.session).await?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! waits for none of another's.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Turn, MutexGuard};
@@ -16,8 +16,6 @@ pub(super) struct Streams(Mutex<HashMap<String, Arc<Stream>>>);
 pub(super) struct Stream {
     /// A batch is claimed and does not run yet.
     waits: AtomicBool,
-    /// Messages in batches, from their claims to their ends.
-    messages: AtomicU32,
     run: Turn<()>,
     commit: Turn<()>,
 }
@@ -33,47 +31,36 @@ impl Streams {
 }
 
 impl Stream {
-    /// Whether a batch may be claimed while so many messages of the function run here: not if one waits, nor beside messages
-    /// that run alone.
-    pub(super) fn has_room(&self, running: u32) -> bool {
-        !self.waits.load(Ordering::SeqCst) && running <= self.messages.load(Ordering::SeqCst)
+    /// Whether a batch may be claimed.
+    pub(super) fn has_room(&self) -> bool {
+        !self.waits.load(Ordering::SeqCst)
     }
 
-    /// A batch of so many was claimed.
-    pub(super) fn claimed(self: Arc<Self>, messages: u32) -> Batched {
+    /// A batch was claimed.
+    pub(super) fn claimed(self: Arc<Self>) -> Batched {
         self.waits.store(true, Ordering::SeqCst);
-        self.messages.fetch_add(messages, Ordering::SeqCst);
-        Batched { stream: self, messages }
+        Batched(self)
     }
 }
 
 /// A batch on its way.
-pub(super) struct Batched {
-    stream: Arc<Stream>,
-    messages: u32,
-}
+pub(super) struct Batched(Arc<Stream>);
 
 impl Batched {
     /// Waits until the batch before has run; from then on the next may be claimed.
     pub(super) async fn run(&self) -> MutexGuard<'_, ()> {
-        let turn = self.stream.run.lock().await;
-        self.stream.waits.store(false, Ordering::SeqCst);
+        let turn = self.0.run.lock().await;
+        self.0.waits.store(false, Ordering::SeqCst);
         turn
     }
 
     /// The same for one that came to nothing, whose messages run alone.
     pub(super) async fn run_again(&self) -> MutexGuard<'_, ()> {
-        self.stream.run.lock().await
+        self.0.run.lock().await
     }
 
     /// Waits until the batch before was committed.
     pub(super) async fn commit(&self) -> MutexGuard<'_, ()> {
-        self.stream.commit.lock().await
-    }
-}
-
-impl Drop for Batched {
-    fn drop(&mut self) {
-        self.stream.messages.fetch_sub(self.messages, Ordering::SeqCst);
+        self.0.commit.lock().await
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{MutexGuard, oneshot};
@@ -20,6 +20,7 @@ use crate::engine::label::Class;
 use crate::engine::memory::Share;
 use crate::manifest::Batching;
 use crate::message::{Claim, Claimed, Contract, Outcome, Usage};
+use crate::pace::ENOUGH;
 use crate::running::Place;
 use crate::store::{Known, Session};
 
@@ -47,25 +48,28 @@ impl Worker {
         let batch = Arc::new(batch);
         let turn = batched.run().await;
         self.free.notify_one();
-        let Some(turn) = self.share(function, &batch, &batched, turn).await else { return };
-        let alone = stream::iter(batch.iter()).for_each_concurrent(SLOTS, |(claimed, place)| async move {
-            self.handle(function, claimed.clone(), place).await;
-        });
-        alone.await;
-        drop(turn); // Not before: another batch would meet them at their rows.
+        let done = self.share(function, &batch, &batched, turn).await;
+        if done < batch.len() {
+            let _turn = batched.run_again().await; // Another batch would meet them at their rows.
+            let alone = stream::iter(&batch[done..]).for_each_concurrent(SLOTS, |(claimed, place)| async move {
+                self.handle(function, claimed.clone(), place).await;
+            });
+            alone.await;
+        }
     }
 
-    /// Runs messages and commits once. Returns its turn if that came to nothing, and nothing is left of it.
-    async fn share<'t>(
+    /// Runs messages and commits once. Returns how many of them, from the first on, that settled. None: nothing is left of
+    /// what was tried.
+    async fn share(
         self: &Arc<Self>,
         function: &Arc<Function>,
         batch: &Batch,
-        batched: &'t Batched,
-        turn: MutexGuard<'t, ()>,
-    ) -> Option<MutexGuard<'t, ()>> {
+        batched: &Batched,
+        turn: MutexGuard<'_, ()>,
+    ) -> usize {
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         if count < 2 {
-            return Some(turn);
+            return 0;
         }
         let label = function.class().to_string();
         let watched =
@@ -73,44 +77,47 @@ impl Worker {
         let watched: Vec<_> = watched.collect();
         let (worker, its, run_batch) = (Arc::clone(self), Arc::clone(function), Arc::clone(batch));
         let run = self.engine.spawn(async move { worker.run_all(&its, &run_batch).await });
-        let Ok(Some((session, usages))) = run.await else {
+        let Ok(Some((session, ran))) = run.await else {
             function.pace.fell_apart(count);
-            return Some(turn);
+            return 0;
         };
-        let claims: Vec<&Claim> = batch.iter().map(|(claimed, _)| &claimed.claim).collect();
+        let claims: Vec<&Claim> = batch[..ran.len()].iter().map(|(claimed, _)| &claimed.claim).collect();
         let before = batched.commit().await;
         drop(turn);
         let known = self.settler.commit_all(&claims, session).await;
         drop(before);
         if known != Known::Committed {
             function.pace.fell_apart(count);
-            return Some(batched.run_again().await);
+            return 0;
         }
-        if usages.iter().any(|usage| usage.published > 0) {
+        if ran.iter().any(|(usage, _)| usage.published > 0) {
             self.sendable.notify_one();
         }
-        for (((claimed, _), mut watched), usage) in batch.iter().zip(watched).zip(usages) {
+        for (((claimed, _), mut watched), (usage, took)) in batch.iter().zip(watched).zip(&ran) {
+            watched.ran(*took);
             watched.ended("completed", "", usage.fuel);
             self.settled.notify(&claimed.message.id);
         }
-        None
+        ran.len()
     }
 
-    /// All in one transaction, for as long as all goes well. What is under way when something does not is waited for.
+    /// In one transaction, for as long as all goes well: what each used, and how long it took. What is under way when
+    /// something goes wrong is waited for.
     async fn run_all(
         self: &Arc<Self>,
         function: &Arc<Function>,
         batch: &Batch,
-    ) -> Option<(Box<dyn Session>, Vec<Usage>)> {
+    ) -> Option<(Box<dyn Session>, Vec<(Usage, Duration)>)> {
         let began = Instant::now();
         let (first, mut before) = oneshot::channel();
         let mut session = self.store.session();
         session.share(&batch.iter().map(|(claimed, _)| &claimed.claim).collect::<Vec<_>>());
         first.send(session).ok()?;
-        let mut usages = Vec::with_capacity(batch.len());
+        let mut ran = Vec::with_capacity(batch.len());
         let (mut under_way, mut waiting, mut sound) = (VecDeque::new(), 0..batch.len(), true);
         loop {
             while sound
+                && began.elapsed() < ENOUGH
                 && under_way.len() < SIDE_BY_SIDE
                 && let Some(place) = waiting.next()
             {
@@ -122,23 +129,24 @@ impl Worker {
                 // A panic in there ends this run, and dropping the session rolls it back.
                 under_way.push_back(self.engine.spawn(async move {
                     let (claimed, place) = &batch[place];
+                    let start = Instant::now();
                     let (usage, session) = worker.run_one(&function, claimed, place, share, before).await?;
                     pass.send(session).ok()?;
-                    Some(usage)
+                    Some((usage, start.elapsed()))
                 }));
             }
             let Some(run) = under_way.pop_front() else { break };
             match run.await {
-                Ok(Some(usage)) if sound => usages.push(usage),
+                Ok(Some(one)) if sound => ran.push(one),
                 _ => sound = false,
             }
         }
         if !sound {
             return None;
         }
-        let each = began.elapsed() / u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        usages.iter().for_each(|usage| function.pace.ran_together(each, usage.fuel));
-        Some((before.await.ok()?, usages))
+        let each = began.elapsed() / u32::try_from(ran.len()).unwrap_or(u32::MAX).max(1);
+        ran.iter().for_each(|(usage, _)| function.pace.ran_together(each, usage.fuel));
+        Some((before.await.ok()?, ran))
     }
 
     /// One of them. None, and nothing of the transaction is left, if it did not complete.

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
-use crate::harness::{self, On, Semel, functions, on_every_store};
+use crate::harness::{self, Done, On, Semel, functions, on_every_store};
 use crate::steering::MESSAGE;
 
 on_every_store!(
     a_message_is_sent_and_answered,
+    many_messages_are_sent_and_each_is_answered,
     what_cannot_be_done_is_said_on_standard_error_with_exit_code_1,
     listings_are_tables_for_people_and_json_for_scripts
 );
@@ -45,6 +46,26 @@ async fn a_message_is_sent_and_answered(on: On) {
     );
     let headers: String = semel.in_store("SELECT headers FROM semel_messages ORDER BY seq DESC LIMIT 1").await;
     assert!(headers.contains(r#"["x-own","kept"]"#), "{headers}");
+}
+
+async fn many_messages_are_sent_and_each_is_answered(on: On) {
+    let semel = Semel::start_on(on, &["counter"]).await;
+    let lines = "{\"body\": \"visits\"}\n{\"body\": \"visits\", \"key\": \"k\"}\n";
+    std::fs::write(semel.folder().join("lines"), lines).expect("a file");
+    let first = semel.cli(&["send", "counter", "--batch", "lines"]).await;
+    let again = semel.cli_with(&["send", "counter", "--batch", "-"], lines).await;
+    let answers = |done: &Done| -> Vec<Value> {
+        done.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    assert_eq!((first.code, again.code), (0, 0), "{first:?} {again:?}");
+    let (first, again) = (answers(&first), answers(&again));
+    assert_eq!((first.len(), again.len()), (2, 2));
+    assert_eq!((&first[1]["id"], &again[1]["duplicate"]), (&again[1]["id"], &json!(true)));
+    let bad = semel.cli_with(&["send", "counter", "--batch", "-"], &format!("nothing\n{lines}")).await;
+    assert_eq!((bad.code, answers(&bad).len(), &answers(&bad)[0]["status"]), (1, 3, &json!(400)), "{bad:?}");
+    let nobody = semel.cli_with(&["send", "nobody", "--batch", "-"], lines).await;
+    assert!(nobody.refusal().contains("no function \"nobody\" is deployed"), "{nobody:?}");
+    assert!(semel.cli(&["send", "counter", "--batch", "missing"]).await.refusal().contains("cannot read missing"));
 }
 
 async fn what_cannot_be_done_is_said_on_standard_error_with_exit_code_1(on: On) {
@@ -106,6 +127,8 @@ async fn wrong_usage_ends_with_exit_code_2() {
         "functions --colour",
         "deploy x --contract exactly-once",
         "send a b --wait soon",
+        "send a b --batch c",
+        "send a --batch c --key k",
         "send a b --priority high",
         "completions tcsh",
         "functions --server nowhere",

@@ -285,9 +285,9 @@ async fn each_line_answered_with_202_survives_a_kill(on: On) {
     while matches!(hears.read_line(&mut line).await, Ok(1..)) && line.ends_with('\n') {
         if line.starts_with('{') {
             sent.push(serde_json::from_str::<Value>(&line).expect("JSON"));
-        }
-        if sent.len() == 500 {
-            semel.kill().await; // What is on its way is read all the same.
+            if sent.len() == 500 {
+                semel.kill().await; // What is on its way is read all the same.
+            }
         }
         line.clear();
     }

@@ -2,4 +2,4 @@
 INSERT INTO semel_attempts
     (seq, fence, attempt, function, version, host, claimed_at, started_at, ended_at, outcome, fuel, statements, sql_micros)
 SELECT seq, 1, 1, function, 1, '0123456789abcdef', accepted_at, accepted_at, accepted_at, 'completed', 9000, 2, 100
-FROM semel_messages WHERE seq > $1
+FROM semel_messages WHERE seq > ?1

@@ -4,4 +4,4 @@ INSERT INTO semel_history
      answer_body)
 SELECT seq, function, 'completed', 1, 1, 1, accepted_at, accepted_at, 1, 'application/json', '[]',
        CAST('{"counter":"counter-1","count":1}' AS BLOB)
-FROM semel_messages WHERE seq > $1
+FROM semel_messages WHERE seq > ?1

@@ -1,1 +1,1 @@
-SELECT checksum, function FROM semel_app_migrations WHERE app = $1 AND name = $2
+SELECT checksum, function FROM semel_app_migrations WHERE app = ?1 AND name = ?2

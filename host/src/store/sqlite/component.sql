@@ -1,1 +1,1 @@
-SELECT bytes FROM semel_components WHERE digest = $1
+SELECT bytes FROM semel_components WHERE digest = ?1

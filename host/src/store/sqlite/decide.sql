@@ -1,1 +1,1 @@
-INSERT INTO semel_decisions (seq, at, decision, detail) VALUES ($1, $2, $3, $4)
+INSERT INTO semel_decisions (seq, at, decision, detail) VALUES (?1, ?2, ?3, ?4)

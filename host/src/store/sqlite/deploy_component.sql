@@ -1,1 +1,1 @@
-INSERT INTO semel_components (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING
+INSERT INTO semel_components (digest, bytes) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING

@@ -1,1 +1,1 @@
-DELETE FROM semel_subscriptions WHERE function = $1
+DELETE FROM semel_subscriptions WHERE function = ?1

@@ -1,6 +1,6 @@
 -- What an idempotency key stands for, if it is still remembered.
 SELECT fingerprint, message, ended_as FROM semel_keys k
-WHERE function = $1 AND key = $2 AND (expires_at IS NULL OR expires_at > $3)
+WHERE function = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)
   AND (while_active = 0 OR EXISTS (
       SELECT 1 FROM semel_messages m
       LEFT JOIN semel_queue q ON q.seq = m.seq

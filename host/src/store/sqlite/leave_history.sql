@@ -1,1 +1,1 @@
-DELETE FROM semel_history WHERE seq = $1
+DELETE FROM semel_history WHERE seq = ?1

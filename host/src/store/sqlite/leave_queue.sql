@@ -1,1 +1,1 @@
-DELETE FROM semel_queue WHERE seq = $1
+DELETE FROM semel_queue WHERE seq = ?1

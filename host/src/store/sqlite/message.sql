@@ -1,1 +1,1 @@
-WHERE m.id = $1
+WHERE m.id = ?1

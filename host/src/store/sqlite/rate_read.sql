@@ -1,1 +1,1 @@
-SELECT rate_at FROM semel_functions WHERE name = $1
+SELECT rate_at FROM semel_functions WHERE name = ?1

@@ -4,4 +4,4 @@ SELECT m.seq, COALESCE(q.state, h.state) AS state, m.function, m.group_key,
 FROM semel_messages m
 LEFT JOIN semel_queue q ON q.seq = m.seq
 LEFT JOIN semel_history h ON h.seq = m.seq
-WHERE m.id = $1
+WHERE m.id = ?1

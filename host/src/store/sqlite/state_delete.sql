@@ -1,1 +1,1 @@
-DELETE FROM semel_state WHERE namespace = $1 AND key = $2
+DELETE FROM semel_state WHERE namespace = ?1 AND key = ?2

@@ -1,1 +1,1 @@
-SELECT value FROM semel_state WHERE namespace = $1 AND key = $2
+SELECT value FROM semel_state WHERE namespace = ?1 AND key = ?2

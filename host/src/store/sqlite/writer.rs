@@ -29,6 +29,11 @@ type Home = (Box<Connection>, Option<Errand>);
 /// Operations of the engine in a row before a guest that waits gets a turn all the same.
 const PATIENCE: u32 = 16;
 
+/// Bytes of the thread's stack, of which only what is used takes memory. SQLite parses and plans by recursion, and its JSON
+/// functions go as deep as a path has steps or a JSONB is nested: in the largest value that a guest may have that is more
+/// than a million times, each time some 280 bytes.
+const STACK: usize = 512 << 20;
+
 enum Asked {
     Operation(Work),
     Turn(oneshot::Sender<Result<Lent, Error>>),
@@ -48,7 +53,7 @@ impl Writer {
         let (started, ready) = oneshot::channel();
         std::thread::Builder::new()
             .name("semel-writer".into())
-            .stack_size(16 << 20) // SQLite parses and plans by recursion.
+            .stack_size(STACK)
             .spawn(move || {
                 let _guard = AbortOnPanic;
                 match Connection::open(&path, clock) {
