@@ -3,7 +3,7 @@
 PROFILE ?= release
 BIN     := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/semel
 
-.PHONY: help setup host guests demo run bench test torture fuzz-http fuzz-sql walls clean
+.PHONY: help setup host guests demo run customers bench test torture fuzz-http fuzz-sql walls clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -22,6 +22,9 @@ demo: guests ## 10,000 requests to a counter while its host is killed again and 
 
 run: guests ## start a host with the examples deployed
 	@.ci/try $(BIN)
+
+customers: guests ## the outbox pattern, whole: an app on port 3000, RabbitMQ, and a worker
+	@.ci/customers $(BIN)
 
 bench: guests ## what the sandbox costs, and how fast a queue is drained
 	$(BIN) bench

@@ -29,6 +29,7 @@ mod send;
 mod bulk;
 mod cloud_events;
 mod functions;
+mod schedules;
 mod messages;
 mod outbox;
 mod ledger;

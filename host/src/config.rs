@@ -14,10 +14,13 @@ use crate::engine::Resources;
 use crate::engine::compiler::Bounds;
 use crate::manifest::{Bytes, Span};
 use crate::store::{Logins, Retention};
+use crate::{sink, source};
 
 mod apps;
+mod ways;
 
 pub use apps::App;
+pub use ways::Ways;
 
 /// More would be more than any system hands out.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -55,6 +58,12 @@ pub struct Settings {
     /// Database logins of apps, by the app's name; in the file only.
     #[arg(skip)]
     pub apps: BTreeMap<String, App>,
+    /// Where events go, by the sink's name; in the file only.
+    #[arg(skip)]
+    pub sinks: BTreeMap<String, sink::Settings>,
+    /// Where messages come from, by the source's name; in the file only.
+    #[arg(skip)]
+    pub sources: BTreeMap<String, source::Settings>,
 }
 
 /// `[retention]`: how long messages are kept after their end.
@@ -127,6 +136,8 @@ pub struct Config {
     pub retention: Retention,
     /// Database logins that somebody else made for apps.
     pub apps: Logins,
+    /// Where events go, and where messages come from.
+    pub ways: Ways,
     /// What functions may use of this machine.
     pub resources: Resources,
     /// Largest head of a request, in bytes.
@@ -166,6 +177,8 @@ impl Config {
             retention: file.retention,
             telemetry: Telemetry { otlp: flags.telemetry.otlp.or(file.telemetry.otlp) },
             apps: file.apps,
+            sinks: file.sinks,
+            sources: file.sources,
         })
     }
 
@@ -210,6 +223,7 @@ impl Config {
                 cancelled: days(settings.retention.cancelled, 7),
             },
             apps: apps::logins(&settings.apps)?,
+            ways: Ways { sinks: settings.sinks, sources: settings.sources }.check()?,
             resources: resources(&limits)?,
             otlp,
             head,
@@ -268,12 +282,19 @@ mod tests {
         assert!(limits.memory.is_some() && limits.compile_time.is_some() && limits.compile_memory.is_some());
         let app = &example.apps["shop"];
         assert!(app.owner.is_some() && app.owner_password_file.is_some());
+        assert_eq!(
+            example.sinks.values().map(sink::Settings::kind).collect::<Vec<_>>(),
+            ["rabbitmq", "nats", "webhook"]
+        );
+        assert_eq!(example.sources.values().map(source::Settings::kind).collect::<Vec<_>>(), ["rabbitmq", "nats"]);
         let defaults = Config::complete(Settings::default()).expect("defaults");
         let example = Config::complete(Settings {
             token_file: None,
             functions: None,
             telemetry: Telemetry::default(),
             apps: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            sources: BTreeMap::new(),
             ..example
         })
         .expect("example");

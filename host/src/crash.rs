@@ -79,6 +79,9 @@ pub type LosePower = fn() -> io::Result<()>;
 /// How long a signal takes to reach every thread, and much more.
 const UNTIL_ALL_HAVE_IT: Duration = Duration::from_millis(100);
 
+/// How long a task takes that sends what another one said, and much more.
+const UNTIL_SENT: Duration = Duration::from_millis(2);
+
 struct Plan {
     wish: Wish,
     fired: PathBuf,
@@ -159,6 +162,7 @@ pub async fn during<F: Future>(here: Point, work: F) -> F::Output {
     }
     let mut work = pin!(work);
     let first = std::future::poll_fn(|cx| std::task::Poll::Ready(work.as_mut().poll(cx))).await;
+    tokio::time::sleep(UNTIL_SENT).await;
     point(here);
     match first {
         std::task::Poll::Ready(done) => done,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, block_in_place};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
@@ -170,12 +171,22 @@ impl Engine {
         self.threads.spawn(run)
     }
 
+    /// Where that is.
+    pub(crate) fn threads(&self) -> &Handle {
+        self.threads.handle()
+    }
+
     /// Waits until there is memory for a run of a message.
     pub(crate) async fn enter(&self, message: &Message) -> Share {
         self.budget.enter(message.body.len()).await
     }
 
-    /// Waits for that, and runs one message.
+    /// The same without waiting, if there is memory now and nobody waits for it.
+    pub(crate) fn enter_now(&self, message: &Message) -> Option<Share> {
+        self.budget.enter_now(message.body.len())
+    }
+
+    /// Waits for memory, and runs one message.
     pub(crate) async fn invoke(&self, run: Run<'_>, started_at: crate::clock::Timestamp) -> Ran {
         let asked = Instant::now();
         let share = self.enter(run.message).await;
@@ -211,6 +222,9 @@ impl Engine {
         };
         let fuel = most_fuel.saturating_sub(store.get_fuel().unwrap_or(most_fuel));
         let mut state = store.into_data();
+        // What it deferred is a part of what it did.
+        let deferred = if let Ok(Ok(_)) = &returned { state.transaction.settle().await } else { Ok(()) };
+        let returned = deferred.and(returned);
         if let (true, Some(outside)) = (state.wasi.end(), outside) {
             outside.give_up(&message.id, claim.fence, "the run ended before the call did").await;
         }
@@ -219,7 +233,7 @@ impl Engine {
             (Outcome::TimedOut | Outcome::Doomed(_), Some(asked)) => asked.clone(),
             (outcome, _) => outcome,
         };
-        let (logs, logs_dropped) = state.log.take();
+        let (logs, logs_dropped) = state.log.take(&settings.manifest.name);
         let metered = !matches!(outcome, Outcome::TimedOut | Outcome::Cancelled | Outcome::ClaimLost);
         let usage = Usage {
             started_at: Some(started_at),

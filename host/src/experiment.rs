@@ -27,6 +27,7 @@ pub mod fuel;
 pub mod timeouts;
 pub mod publish;
 pub mod email;
+pub mod outbox;
 pub mod matrix;
 pub mod plot;
 pub mod report;

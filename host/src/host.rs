@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::sync::watch::{Receiver, channel};
 
 use crate::api::{self, Api};
@@ -20,10 +19,14 @@ use crate::relay::Relay;
 use crate::running::Running;
 use crate::settled::Settled;
 use crate::settlement::Settler;
-use crate::store::Ledger;
+use crate::store::{Ledger, Retention, Store};
 use crate::watch::{self, Watch};
 use crate::worker::Worker;
-use crate::{doors, folder, keeper, store};
+use crate::{cron, doors, folder, keeper, store};
+
+mod ways;
+
+use ways::Carriers;
 
 /// How long runs may take to end, which they do by their own timeouts.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -60,25 +63,25 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
         let catalog = Arc::clone(&catalog);
         async move { tokio::join!(catalog.keep_compiled(), catalog.follow()) }
     });
+    let ledger = Arc::clone(&store) as Arc<dyn Ledger>;
+    let outside = Arc::new(LedgerClient { client: Client::new(outside::Limits::default()), ledger });
+    let carriers = Carriers::install(&config, &store, &watch, Arc::clone(&outside), &stopping).await?;
     let worker = workers.then(|| {
-        let (settled, running, sendable) = (Arc::clone(&settled), Arc::clone(&running), Arc::<Notify>::default());
+        let (settled, running) = (Arc::clone(&settled), Arc::clone(&running));
         let settler = Settler { store: Arc::clone(&store), watch: Arc::clone(&watch) };
-        let ledger = Arc::clone(&store) as Arc<dyn Ledger>;
-        let outside = Arc::new(LedgerClient { client: Client::new(outside::Limits::default()), ledger });
         let worker = Worker::new(
             settler.clone(),
             engine,
             Arc::clone(&catalog),
-            Arc::clone(&outside),
+            outside,
             Arc::clone(&settled),
             Arc::clone(&running),
-            Arc::clone(&sendable),
+            carriers.bell(),
         );
-        let host = worker.host.clone();
-        let relay = Arc::new(Relay { settler, outside, running, settled, sendable, host });
-        tokio::spawn(work(worker, relay, stopping.clone()))
+        let relay = Relay { settler, running, settled, host: worker.host.clone() };
+        tokio::spawn(work(worker, carriers, relay, stopping.clone()))
     });
-    let keeper = tokio::spawn(keeper::keep(Arc::clone(&store), config.retention, stopping.clone()));
+    let keepers = tokio::spawn(keep(Arc::clone(&store), Arc::clone(&catalog), config.retention, stopping.clone()));
     let (limits, connections) = limits(&config);
     let (watched, probes, token) = (Arc::clone(&watch), Arc::default(), config.token.map(Arc::from));
     let ingest = Arc::new(Ingest::start(Arc::clone(&store), Arc::clone(&watch)));
@@ -91,7 +94,7 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     tracing::info!("stopping: nothing new is accepted or claimed, what runs may end");
     let _ = ask_to_stop.send(true);
     following.abort();
-    let _ = keeper.await; // Its step is one short commit.
+    let _ = keepers.await; // Their steps are short commits.
     if let Some(worker) = worker {
         match tokio::time::timeout(DRAIN, worker).await {
             Ok(ended) => ended.context("the worker failed")?,
@@ -108,9 +111,15 @@ pub async fn serve(config: Config, workers: bool, stop: impl Future<Output = ()>
     Ok(())
 }
 
-/// Runs messages and sends what was deferred, side by side.
-async fn work(worker: Arc<Worker>, relay: Arc<Relay>, stopping: Receiver<bool>) {
-    tokio::join!(worker.run(stopping.clone()), relay.run(stopping));
+/// Runs messages, and carries what is not for functions, side by side.
+async fn work(worker: Arc<Worker>, carriers: Carriers, relay: Relay, stopping: Receiver<bool>) {
+    tokio::join!(worker.run(stopping.clone()), carriers.run(relay, stopping));
+}
+
+/// Fires schedules and keeps house, side by side.
+async fn keep(store: Arc<dyn Store>, catalog: Arc<Catalog>, retention: Retention, stopping: Receiver<bool>) {
+    let house = keeper::keep(Arc::clone(&store), retention, stopping.clone());
+    tokio::join!(cron::keep(store, catalog, stopping), house);
 }
 
 fn limits(config: &Config) -> (api::Limits, doors::Limits) {

@@ -13,9 +13,12 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Bytes of one line that are kept, before its escapes.
 const LONGEST_LINE: usize = 8 << 10;
 
-/// Sends events (`SEMEL_LOG`, or `info`) and panics to standard error.
+/// What is logged if nobody says otherwise. What goes wrong with a broker is said once, by who uses it.
+const USUAL: &str = "info,async_nats=off,lapin=off";
+
+/// Sends events (`SEMEL_LOG`, or what is usual) and panics to standard error.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("SEMEL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("SEMEL_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines).with_ansi(false).init();
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

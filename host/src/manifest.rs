@@ -13,9 +13,12 @@ use crate::flow::Rate;
 use crate::message::Contract;
 
 mod check;
+mod cron;
 mod units;
 
 pub use check::UNSAFE_LEASES;
+pub(crate) use check::check_name;
+pub use cron::{Cron, Missed};
 pub use units::{Bytes, Span, parse_span};
 use units::{rate, span};
 
@@ -78,20 +81,6 @@ pub struct Route {
     /// Methods that are accepted; `POST` if none is named.
     #[serde(default = "default_methods")]
     pub methods: Vec<String>,
-}
-
-/// One schedule of `[trigger] cron`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cron {
-    /// Five fields of cron.
-    pub schedule: String,
-    /// IANA time zone.
-    #[serde(default)]
-    pub timezone: Option<String>,
-    /// Body of the message.
-    #[serde(default)]
-    pub body: String,
 }
 
 /// `[limits]`
@@ -367,8 +356,6 @@ mod tests {
 
     #[test]
     fn refuses_what_it_could_only_ignore() {
-        let text = "name = \"a\"\n[[trigger.cron]]\nschedule = \"0 3 * * *\"";
-        assert!(Manifest::parse(text).expect_err("cron").contains("not available"));
         assert!(Manifest::parse("name = \"a\"\n[grants]\nclock = \"fast\"").expect_err("clock").contains("line 3"));
     }
 }

@@ -124,6 +124,8 @@ pub struct Event {
 pub struct Message {
     /// Derived from the event and the function, see [`message_id`].
     pub id: String,
+    /// The event's id.
+    pub event: String,
     /// The function it is for.
     pub function: String,
     /// The topic from which it was taken.
@@ -157,6 +159,12 @@ pub fn published_event_id(message: &str, ordinal: u32) -> String {
 #[must_use]
 pub fn deferred_event_id(message: &str, ordinal: u32) -> String {
     derive("semel deferred", &[message, &ordinal.to_string()])
+}
+
+/// What stands for a schedule of a function, whatever version has it: of when it fires, where, and what it says.
+#[must_use]
+pub fn schedule_key(said: [&str; 3]) -> String {
+    derive("semel schedule", &said)
 }
 
 /// The `Idempotency-Key` of the `ordinal`-th outside call (from 0) of a message, where the guest sets none: 32

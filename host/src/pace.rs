@@ -18,6 +18,8 @@ const TOGETHER: Duration = Duration::from_millis(40);
 pub(crate) const ENOUGH: Duration = Duration::from_millis(200);
 /// Whoever uses more fuel than this runs alone: a few milliseconds of computing.
 const LITTLE: u64 = 5_000_000;
+/// After so many messages that each took as many calls, the next one is expected to.
+const ALIKE: u32 = 128;
 /// Of what is remembered, this much is the last message's: one in so many.
 const WEIGHT: u64 = 8;
 /// And this much is forgotten with each message that runs alone: what was slow once may be quick by now.
@@ -29,6 +31,9 @@ pub(crate) struct Pace {
     /// Of one that shared a commit, in microseconds, and of any, in fuel; 0 is not known.
     time: AtomicU64,
     fuel: AtomicU64,
+    /// Calls that each of the last messages took of the transaction, and how many messages these were.
+    calls: AtomicU32,
+    alike: AtomicU32,
     /// Messages that run alone before the next commit is shared: a shared one went wrong.
     alone: AtomicU32,
 }
@@ -51,9 +56,24 @@ impl Pace {
         }
     }
 
+    /// So many calls of the transaction a message took that shared a commit.
+    pub(crate) fn took(&self, calls: u32) {
+        if self.calls.swap(calls, Ordering::Relaxed) == calls {
+            self.alike.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |alike| alike.checked_add(1)).ok();
+        } else {
+            self.alike.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// How many calls of the transaction the next message takes, if that can be told.
+    pub(crate) fn calls(&self) -> Option<u32> {
+        (self.alike.load(Ordering::Relaxed) >= ALIKE).then(|| self.calls.load(Ordering::Relaxed))
+    }
+
     /// A commit that was shared by so many came to nothing.
     pub(crate) fn fell_apart(&self, messages: u32) {
         self.alone.store(messages, Ordering::Relaxed);
+        self.alike.store(0, Ordering::Relaxed);
     }
 
     /// How many may share the next one. 1: none.
@@ -116,6 +136,18 @@ mod tests {
             pace.ran_alone(Some(9_000));
         }
         assert!((2..FIRST).contains(&pace.together()), "a few at first: {}", pace.together());
+    }
+
+    #[test]
+    fn what_was_the_same_for_long_is_expected_until_it_is_not() {
+        let pace = Pace::default();
+        for _ in 0..=ALIKE {
+            assert_eq!(pace.calls(), None);
+            pace.took(2);
+        }
+        assert_eq!(pace.calls(), Some(2));
+        pace.took(3);
+        assert_eq!(pace.calls(), None);
     }
 
     #[test]

@@ -1,183 +1,289 @@
-//! The relay: sends what functions deferred, after their commits: claim → intend → send → settle.
+//! The relay: takes out of the queue what is not for functions, and hands it over: claim → carry → settle.
 //!
-//! Before it: a commit left requests in the queue ([`crate::deferred`]). A request is sent at least once, with its id as
-//! `Idempotency-Key`, and each try is in the ledger before its first byte leaves. Servers that are slow or away hold up
-//! nobody but each other's requests: the places here are not those of [`crate::worker`].
+//! Before it: a commit left messages of the host's own functions ([`Way::function`]) in the queue: requests that were deferred,
+//! events for sinks. Each is carried at least once, with an id that is equal on every attempt. Each way has a loop of its own,
+//! so that a server that is slow or away holds up nobody but those who are for it; the places here are not those of
+//! [`crate::worker`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::calls::LedgerClient;
+use crate::bell::Bell;
 use crate::crash::{self, Point};
-use crate::deferred::{Deferred, FUNCTION, LONGEST, VERSION};
 use crate::manifest::Backoff;
-use crate::message::{Answer, Claim, Claimed, Contract, Event, Header, Message, Outcome, Usage, published_event_id};
-use crate::outside::{Called, Grants, NotSent, Request, Target};
+use crate::message::{Answer, Claim, Claimed, Contract, Event, Outcome, Usage};
 use crate::running::Running;
 use crate::settle::{Policy, Settlement, settle};
 use crate::settled::Settled;
 use crate::settlement::Settler;
-use crate::store::{self, ClaimRequest, Intent, Lane, Published};
+use crate::store::{ClaimRequest, Known, Lane, Published};
+use crate::watch::Attempt;
 
-/// Requests on their way at once.
-const SLOTS: usize = 32;
+mod letters;
+mod requests;
+mod sinks;
+
+pub(crate) use letters::Letters;
+pub(crate) use requests::Requests;
+pub(crate) use sinks::Events;
+
 /// Longest time between two looks at the queue.
 const POLL: Duration = Duration::from_secs(1);
-/// Time for one try, where the guest gave none.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Renewed by the worker's heartbeat, as all leases of this host.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are kept, and given to a reply topic.
-const ANSWER_BYTES: usize = 256 << 10;
 
-/// About two hours, then the request is dead.
+/// About two hours, then the message is dead.
 pub(crate) const POLICY: Policy = Policy {
     contract: Contract::FinishOnce,
     max_attempts: 20,
     backoff: Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(600), jitter: 0.5 },
 };
+/// Between two tries at a way that is closed.
+const REST: Backoff =
+    Backoff { initial: Duration::from_millis(500), factor: 2.0, max: Duration::from_secs(15), jitter: 0.5 };
 
+/// How messages of one function of the host's own leave it.
+#[async_trait]
+pub(crate) trait Way: Send + Sync {
+    /// Whose messages these are; as a label, and in the queue.
+    fn function(&self) -> &str;
+
+    /// So many messages are carried together, and so many such loads are on their way at once.
+    fn room(&self) -> (usize, usize);
+
+    /// Carries them; as many answers as messages, in their order. What it takes to time is bounded.
+    async fn carry(&self, load: &[Claimed]) -> Vec<Carried>;
+}
+
+/// What became of a message.
+pub(crate) struct Carried {
+    outcome: Outcome,
+    /// What is published in the same commit, unless it is tried again.
+    publishes: Option<Event>,
+    /// Whether the message is dead if nobody subscribes to that.
+    needed: bool,
+    /// The way itself is closed: not this message's fault, and the others would fare no better.
+    closed: bool,
+}
+
+impl Carried {
+    fn new(outcome: Outcome) -> Self {
+        Self { outcome, publishes: None, needed: false, closed: false }
+    }
+}
+
+/// What all ways share.
+#[derive(Clone)]
 pub(crate) struct Relay {
     pub(crate) settler: Settler,
-    pub(crate) outside: Arc<LedgerClient>,
     pub(crate) running: Arc<Running>,
     pub(crate) settled: Arc<Settled>,
-    /// Said when there may be something to send.
-    pub(crate) sendable: Arc<Notify>,
     /// The id under which it claims; for people.
     pub(crate) host: String,
 }
 
+/// A message on its way.
+struct Underway {
+    claim: Claim,
+    id: String,
+    watched: Attempt,
+    usage: Usage,
+}
+
 impl Relay {
-    /// Sends until `stop` says so, then lets what is on its way end.
-    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let mut sending = JoinSet::new();
+    /// All ways, each by itself, until `stop` says so and what is on its way has ended.
+    pub(crate) async fn run(self, ways: Vec<Arc<dyn Way>>, bell: &Bell, stop: watch::Receiver<bool>) {
+        let mut loops = JoinSet::new();
+        for (way, rung) in ways.into_iter().zip(bell.ways()) {
+            loops.spawn(self.clone().follow(way, Arc::clone(rung), stop.clone()));
+        }
+        loops.join_all().await;
+    }
+
+    async fn follow(self, way: Arc<dyn Way>, rung: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+        let (most, at_once) = way.room();
+        let (mut under_way, mut in_vain, mut closed_until) = (JoinSet::new(), 0_u32, Instant::now());
         while !*stop.borrow() {
-            while sending.try_join_next().is_some() {}
-            if self.cycle(&mut sending).await > 0 {
+            // One message finds out whether a closed way is open again.
+            let (loads, size) = if in_vain == 0 { (at_once, most) } else { (1, 1) };
+            let closed_for = closed_until.saturating_duration_since(Instant::now());
+            let room = if closed_for.is_zero() { loads.saturating_sub(under_way.len()) } else { 0 };
+            let mut claimed = self.claim(way.as_ref(), room, size).await;
+            let found = !claimed.is_empty();
+            while !claimed.is_empty() {
+                let load = claimed.drain(..claimed.len().min(most)).collect();
+                let (relay, way) = (self.clone(), Arc::clone(&way));
+                under_way.spawn(async move { relay.handle(way.as_ref(), load).await });
+            }
+            let has_room = under_way.len() < loads;
+            if found && has_room {
                 continue;
             }
             tokio::select! {
-                () = self.sendable.notified(), if sending.len() < SLOTS => {}
-                () = tokio::time::sleep(POLL), if sending.len() < SLOTS => {}
-                Some(_) = sending.join_next() => {}
+                () = rung.notified(), if closed_for.is_zero() && has_room => {}
+                () = tokio::time::sleep(if closed_for.is_zero() { POLL } else { closed_for }), if has_room => {}
+                Some(ended) = under_way.join_next() => match ended {
+                    Ok(trouble) => {
+                        in_vain = self.stands(way.as_ref(), in_vain, trouble);
+                        let rest = if in_vain > 0 { REST.after(in_vain, rand::random()) } else { Duration::ZERO };
+                        closed_until = Instant::now() + rest;
+                    }
+                    Err(error) => tracing::error!(%error, way = way.function(), "a load was lost; its leases will end"),
+                },
                 _ = stop.changed() => {}
             }
         }
-        while sending.join_next().await.is_some() {}
+        while under_way.join_next().await.is_some() {}
     }
 
-    /// Claims what is due, and begins to send it. Returns how many that are.
-    async fn cycle(self: &Arc<Self>, sending: &mut JoinSet<()>) -> usize {
-        let mut count = 0;
+    /// Returns how many loads in a row have found the way closed.
+    fn stands(&self, way: &dyn Way, in_vain: u32, trouble: Option<String>) -> u32 {
+        let standings = &self.settler.watch.standings;
+        match trouble {
+            None => {
+                if in_vain > 0 {
+                    tracing::info!(way = way.function(), "open again");
+                }
+                standings.set(way.function(), None);
+                0
+            }
+            Some(reason) => {
+                if in_vain == 0 {
+                    tracing::warn!(way = way.function(), reason, "closed; what is for it waits");
+                }
+                standings.set(way.function(), Some(reason));
+                in_vain.saturating_add(1)
+            }
+        }
+    }
+
+    /// Claims what is due: at most so many loads of so many messages.
+    async fn claim(&self, way: &dyn Way, loads: usize, most: usize) -> Vec<Claimed> {
+        let mut all = Vec::new();
         for suspects in [false, true] {
-            let free = u32::try_from(SLOTS.saturating_sub(sending.len())).unwrap_or(0);
+            let free = u32::try_from((loads * most).saturating_sub(all.len())).unwrap_or(u32::MAX);
             if free == 0 {
                 break;
             }
-            let lanes = vec![lane(free)];
+            let lanes = vec![lane(way.function(), free)];
             let request = ClaimRequest { lanes, limit: free, suspects, host: self.host.clone() };
             match self.settler.store.claim(request).await {
-                Ok(claimed) => {
-                    count += claimed.len();
-                    for claimed in claimed {
-                        let relay = Arc::clone(self);
-                        sending.spawn(async move { relay.handle(claimed).await });
-                    }
-                }
-                Err(error) => tracing::error!(%error, "cannot claim what is to be sent"),
+                Ok(claimed) => all.extend(claimed),
+                Err(error) => tracing::error!(%error, way = way.function(), "cannot claim what is to be sent"),
             }
         }
-        count
+        all
     }
 
-    /// One request from its claim to its settlement.
-    async fn handle(&self, Claimed { claim, message }: Claimed) {
-        let _place = self.running.enter(&claim);
+    /// One load from its claims to their settlement. Returns why the way is closed, if it is.
+    async fn handle(&self, way: &dyn Way, load: Vec<Claimed>) -> Option<String> {
+        let _places: Vec<_> = load.iter().map(|one| self.running.enter(&one.claim)).collect();
         let began = Instant::now();
-        let mut watched = self.settler.watch.attempt(&claim, &message, "external".into());
+        let watch = |one: &Claimed| self.settler.watch.attempt(&one.claim, &one.message, "external".into());
+        let watched: Vec<_> = load.iter().map(watch).collect();
         let started_at = self.settler.store.now().await.ok();
         crash::point(Point::RelayClaimed);
-        let outcome = self.send(&claim, &message).await;
+        let carried = way.carry(&load).await;
         crash::point(Point::RelaySent);
-        watched.ran(began.elapsed());
         let usage = Usage { started_at, ended_at: started_at.map(|at| at.plus(began.elapsed())), ..Usage::default() };
+        let trouble = trouble(&carried);
+        let (mut taken, mut others) = (Vec::new(), Vec::new());
+        for ((Claimed { claim, message }, watched), carried) in load.into_iter().zip(watched).zip(carried) {
+            watched.ran(began.elapsed());
+            let underway = Underway { claim, id: message.id, watched, usage: usage.clone() };
+            match carried {
+                Carried { outcome: Outcome::Completed(None), publishes: None, .. } => taken.push(underway),
+                other => others.push((underway, other)),
+            }
+        }
+        self.finish_all(taken).await;
+        for (underway, carried) in others {
+            self.end(underway, carried).await;
+        }
+        trouble
+    }
+
+    /// Acknowledges all of them in one commit; if it does not come to that, each by itself.
+    async fn finish_all(&self, taken: Vec<Underway>) {
+        if taken.len() > 1 {
+            let claims: Vec<&Claim> = taken.iter().map(|one| &one.claim).collect();
+            let mut session = self.settler.store.session();
+            session.share(&claims);
+            for one in &taken {
+                session.enter(&one.claim);
+                session.leave(None, one.usage.clone());
+            }
+            if self.settler.commit_all(&claims, session).await == Known::Committed {
+                taken.into_iter().for_each(|one| self.ended(one, "completed", ""));
+                return;
+            }
+        }
+        for one in taken {
+            self.end(one, Carried::new(Outcome::Completed(None))).await;
+        }
+    }
+
+    async fn end(&self, underway: Underway, carried: Carried) {
+        let (claim, usage) = (&underway.claim, underway.usage.clone());
+        let Carried { outcome, publishes, needed, closed } = carried;
         let (kind, reason) = (outcome.as_str(), outcome.reason());
-        let settlement = settle(&outcome, claim.attempts_counted(), &POLICY, rand::random());
-        let reply = reply(&message, &outcome).filter(|_| settlement.retry_after().is_none());
+        let settlement = match settle(&outcome, claim.attempts_counted(), &POLICY, rand::random()) {
+            Settlement::Bury if closed => Settlement::Retry { after: POLICY.backoff.max },
+            settlement => settlement,
+        };
         let end = match (settlement, outcome) {
-            (Settlement::Commit, Outcome::Completed(answer)) => self.finish(&claim, answer, reply, usage).await,
+            (Settlement::Commit, Outcome::Completed(answer)) => {
+                self.finish(claim, answer, publishes, needed, usage).await
+            }
             // Somebody waits to be told, and telling is the end of it.
-            (Settlement::Bury, _) if reply.is_some() => self.finish(&claim, None, reply, usage).await,
+            (Settlement::Bury, _) if publishes.is_some() => self.finish(claim, None, publishes, needed, usage).await,
             (settlement, _) => {
-                self.settler.record(&claim, kind, reason.clone(), settlement.retry_after(), usage).await;
+                self.settler.record(claim, kind, reason.clone(), settlement.retry_after(), usage).await;
                 kind
             }
         };
-        watched.ended(end, &reason, None);
-        self.settled.notify(&message.id);
+        self.ended(underway, end, &reason);
     }
 
-    async fn send(&self, claim: &Claim, message: &Message) -> Outcome {
-        let Some(deferred) = Deferred::read(&message.headers) else {
-            return Outcome::Refused("this is no request of deferred-http".into());
-        };
-        let (target, method) = match (Target::parse(&deferred.url), Method::from_bytes(deferred.method.as_bytes())) {
-            (Ok(target), Ok(method)) => (target, method),
-            _ => return Outcome::Refused("the request cannot be read".into()),
-        };
-        let intent = Intent {
-            message: message.id.clone(),
-            function: message.function.clone(),
-            fence: claim.fence,
-            attempt: claim.attempt,
-            ordinal: 0,
-            method: deferred.method.clone(),
-            url: target.shown(),
-            key: message.id.clone(),
-        };
-        let grants = Grants::of(target.origin.clone()); // It was granted when it was deferred.
-        let request = Request {
-            method,
-            target,
-            headers: headers(&deferred.headers),
-            body: message.body.clone().into(),
-            key: Some(message.id.clone()),
-            connect: None,
-            first_byte: None,
-            answer: ANSWER_BYTES,
-        };
-        let until = Instant::now() + deferred.timeout.unwrap_or(TIMEOUT).min(LONGEST);
-        match self.outside.record(intent, self.outside.client.call(request, &grants, until)).await {
-            Ok(called) => outcome(called),
-            Err(store::Error::Fenced) => Outcome::ClaimLost,
-            Err(error) => Outcome::HostFailed(format!("the ledger of outside calls is not available: {error}")),
-        }
+    fn ended(&self, mut underway: Underway, end: &'static str, reason: &str) {
+        underway.watched.ended(end, reason, None);
+        self.settled.notify(&underway.id, None);
     }
 
-    /// Acknowledges, with the reply in the same commit.
-    async fn finish(&self, claim: &Claim, answer: Option<Answer>, reply: Option<Event>, usage: Usage) -> &'static str {
+    /// Acknowledges, with what is published in the same commit.
+    async fn finish(
+        &self,
+        claim: &Claim,
+        answer: Option<Answer>,
+        event: Option<Event>,
+        needed: bool,
+        usage: Usage,
+    ) -> &'static str {
         let mut session = self.settler.store.session();
         session.enter(claim);
-        if let Some(reply) = reply {
-            let topic = reply.topic.clone();
+        if let Some(event) = event {
+            let topic = event.topic.clone();
             if let Err(error) = session.open().await {
-                tracing::warn!(%error, "the reply to a request cannot be published; it will be sent again");
+                tracing::warn!(%error, topic, "an event cannot be published with its message; it will be tried again");
                 session.rollback().await;
                 let reason = "the database is not available".into();
                 self.settler.record(claim, "doomed", reason, Some(POLICY.backoff.initial), usage).await;
                 return "doomed";
             }
-            match session.publish(vec![reply]).await {
+            match session.publish(vec![event]).await {
                 Ok(Published::Done) => {}
-                Ok(Published::UnknownTopic(_)) => {
-                    tracing::warn!(topic, "nobody subscribes to the reply topic of a request any more");
+                Ok(Published::UnknownTopic(_)) if needed => {
+                    session.rollback().await;
+                    let outcome = Outcome::Refused(format!("nobody subscribes to the topic \"{topic}\""));
+                    self.settler.record(claim, outcome.as_str(), outcome.reason(), None, usage).await;
+                    return outcome.as_str();
                 }
-                Err(error) => tracing::warn!(?error, topic, "the reply to a request was not published"),
+                Ok(Published::UnknownTopic(_)) => tracing::warn!(topic, "nobody subscribes to this topic any more"),
+                Err(error) => tracing::warn!(?error, topic, "an event was not published"),
             }
         }
         session.leave(answer, usage.clone());
@@ -185,105 +291,21 @@ impl Relay {
     }
 }
 
-fn lane(limit: u32) -> Lane {
+/// Why a way is closed, if nothing of a load went through it.
+fn trouble(carried: &[Carried]) -> Option<String> {
+    let closed = carried.iter().all(|one| one.closed);
+    carried.first().filter(|_| closed).map(|one| one.outcome.reason())
+}
+
+fn lane(function: &str, limit: u32) -> Lane {
     Lane {
-        function: FUNCTION.into(),
-        version: VERSION,
+        function: function.to_owned(),
+        version: crate::deferred::VERSION,
         contract: POLICY.contract,
         max_attempts: POLICY.max_attempts,
         lease: LEASE,
         limit,
         concurrency: None,
         rate: None,
-    }
-}
-
-/// As they were checked when the request was deferred.
-fn headers(pairs: &[Header]) -> HeaderMap {
-    let read = |(name, value): &Header| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?));
-    let mut headers = HeaderMap::new();
-    for (name, value) in pairs.iter().filter_map(read) {
-        headers.append(name, value);
-    }
-    headers
-}
-
-/// What the end of a try means: sent, try again, or never.
-fn outcome(called: Called) -> Outcome {
-    let again = |reason: String, delay| Outcome::Failed { reason, delay };
-    let answer = match called {
-        Called::Answered(answer) => answer,
-        Called::NotSent(why @ (NotSent::Refused(_) | NotSent::Invalid(_))) => return Outcome::Refused(why.to_string()),
-        Called::NotSent(why) => return again(why.to_string(), None),
-        Called::Unknown(why) => return again(why.to_string(), None),
-    };
-    let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-    let said = format!("the server answered {}", answer.status);
-    match answer.status {
-        status if status.is_success() => Outcome::Completed(Some(Answer {
-            content_type: text(header::CONTENT_TYPE),
-            headers: vec![(STATUS.into(), status.as_u16().to_string())],
-            body: answer.body.map(Vec::from).unwrap_or_default(),
-        })),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            again(said, text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
-        }
-        status if status.is_server_error() => {
-            again(said, text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
-        }
-        _ => Outcome::Refused(said),
-    }
-}
-
-const STATUS: &str = "semel-deferred-status";
-
-/// The event for the topic that wants to know how it ended.
-fn reply(message: &Message, outcome: &Outcome) -> Option<Event> {
-    let topic = Deferred::read(&message.headers)?.reply_topic?;
-    let mut event = Event { id: published_event_id(&message.id, 0), topic, ..Event::default() };
-    event.headers.push(("semel-deferred-id".into(), message.id.clone()));
-    match outcome {
-        Outcome::Completed(Some(answer)) => {
-            event.content_type.clone_from(&answer.content_type);
-            event.headers.extend(answer.headers.clone());
-            event.body.clone_from(&answer.body);
-        }
-        other => event.headers.push(("semel-deferred-error".into(), other.reason())),
-    }
-    Some(event)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::outside::Lost;
-
-    fn answered(status: u16, headers: &[(HeaderName, &'static str)]) -> Outcome {
-        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
-        let status = StatusCode::from_u16(status).expect("a status");
-        outcome(Called::Answered(crate::outside::Answer { status, headers, body: Ok(bytes::Bytes::new()) }))
-    }
-
-    #[test]
-    fn what_may_help_is_tried_again_and_what_cannot_is_not() {
-        for status in [200, 201, 204] {
-            assert_eq!(answered(status, &[]).as_str(), "completed");
-        }
-        for status in [301, 307, 400, 401, 404, 409, 410, 422] {
-            assert_eq!(answered(status, &[]).as_str(), "refused", "{status}");
-        }
-        for status in [408, 425, 429, 500, 502, 503, 504] {
-            assert_eq!(answered(status, &[]).as_str(), "failed", "{status}");
-        }
-        let later = answered(429, &[(header::RETRY_AFTER, "7")]);
-        assert!(matches!(later, Outcome::Failed { delay: Some(delay), .. } if delay == Duration::from_secs(7)));
-        for (called, kind) in [
-            (Called::NotSent(NotSent::Refused("x".into())), "refused"),
-            (Called::NotSent(NotSent::Unreachable("x".into())), "failed"),
-            (Called::NotSent(NotSent::TooLate), "failed"),
-            (Called::Unknown(Lost::TooLate), "failed"),
-        ] {
-            assert_eq!(outcome(called).as_str(), kind);
-        }
     }
 }

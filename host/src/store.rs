@@ -16,6 +16,7 @@ use crate::message::{Claim, Claimed, Contract, Event, Message, Usage};
 
 mod accept;
 mod catalog;
+mod cron;
 mod error;
 mod logins;
 mod postgres;
@@ -28,20 +29,21 @@ mod value;
 
 pub use accept::{Accept, Enqueued, Key, Remember, Target};
 pub use catalog::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
+pub use cron::{Fired, Firing, ScheduleRecord, Timetable};
 pub use error::{DatabaseError, Error, SqlError};
 pub use ledger::{
     Call, CallEnd, CallFilter, CallId, CallRecord, CallState, Happened, Intent, Ledger, by_call, happened,
 };
 pub use logins::{AppLogins, Login, Logins};
 pub use record::{AttemptRecord, Counts, DecisionRecord, Depth, Fact, LogRecord, MessageFilter, MessageRecord};
-pub use session::{Bounds, Published, Savepoint, Session, StateOp, StateReply};
+pub use session::{Answered, Bounds, Published, Savepoint, Session, StateOp, StateReply, Wanted};
 pub use steering::{Decided, Retention, Steering};
 pub use value::{Column, Rows, Value};
 
 /// Everything a host needs from its database.
-pub trait Store: Queue + Catalog + Records + Steering + Ledger {}
+pub trait Store: Queue + Catalog + Timetable + Records + Steering + Ledger {}
 
-impl<T: Queue + Catalog + Records + Steering + Ledger> Store for T {}
+impl<T: Queue + Catalog + Timetable + Records + Steering + Ledger> Store for T {}
 
 /// Opens the store that `url` names, creating and migrating it where that is safe, and begins a new epoch in it.
 ///

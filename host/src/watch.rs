@@ -9,15 +9,18 @@ use crate::message::{Claim, Header, Message};
 
 pub(crate) mod metrics;
 mod spans;
+mod standing;
 pub(crate) mod system;
 
 use metrics::Metrics;
 pub(crate) use spans::Accepting;
 use spans::{AttemptSpan, Spans};
+pub(crate) use standing::{Standing, Standings};
 
 /// All that is watched.
 pub(crate) struct Watch {
     pub(crate) metrics: Metrics,
+    pub(crate) standings: Standings,
     /// None: nobody wants spans.
     spans: Option<Spans>,
 }
@@ -29,7 +32,7 @@ impl Watch {
     /// If nothing can be sent to this URL.
     pub(crate) fn new(otlp: Option<&str>) -> anyhow::Result<Arc<Self>> {
         let spans = otlp.map(Spans::new).transpose()?;
-        Ok(Arc::new(Self { metrics: Metrics::new(), spans }))
+        Ok(Arc::new(Self { metrics: Metrics::new(), standings: Standings::default(), spans }))
     }
 
     /// A message is being accepted. Where spans are sent and the sender names none, `headers` get the `traceparent` of

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::bell::Bell;
 use crate::calls::LedgerClient;
 use crate::clock::Timestamp;
 use crate::crash::{self, Point};
@@ -51,7 +52,7 @@ pub(crate) struct Worker {
     running: Arc<Running>,
     settler: Settler,
     /// Says that a commit may have left something for [`crate::relay`].
-    sendable: Arc<Notify>,
+    bell: Arc<Bell>,
     suspects: AtomicBool,
     streams: Streams,
     /// There may be room for another batch.
@@ -68,7 +69,7 @@ impl Worker {
         outside: Arc<LedgerClient>,
         settled: Arc<Settled>,
         running: Arc<Running>,
-        sendable: Arc<Notify>,
+        bell: Arc<Bell>,
     ) -> Arc<Self> {
         let host = hex::encode(rand::random::<[u8; 8]>());
         let (store, watch) = (Arc::clone(&settler.store), Arc::clone(&settler.watch));
@@ -84,7 +85,7 @@ impl Worker {
             host,
             running,
             settler,
-            sendable,
+            bell,
             suspects,
             streams: Streams::default(),
             free: Notify::new(),
@@ -105,8 +106,7 @@ impl Worker {
         while !*stop.borrow() {
             while running.try_join_next().is_some() {}
             // Half of the slots free: claims come in batches, and each batch is one commit.
-            let claimed = if running.len() <= SLOTS / 2 { self.cycle(&mut running).await } else { 0 };
-            if claimed > 0 {
+            if running.len() <= SLOTS / 2 && self.cycle(&mut running).await {
                 continue;
             }
             tokio::select! {
@@ -120,20 +120,25 @@ impl Worker {
         pulse.abort(); // Only between two statements' answers: the statements themselves run on the writer.
     }
 
-    /// One round: claim what is due and start it. Returns how many were claimed.
-    async fn cycle(self: &Arc<Self>, running: &mut JoinSet<()>) -> usize {
+    /// One round: claim what is due and start it. Whether there may be more of it.
+    async fn cycle(self: &Arc<Self>, running: &mut JoinSet<()>) -> bool {
         let suspects = self.suspects.load(Ordering::SeqCst);
         if suspects && !running.is_empty() {
-            return 0; // A suspect waits until it is alone; nothing new starts before it.
+            return false; // A suspect waits until it is alone; nothing new starts before it.
         }
         let free = if suspects { 1 } else { SLOTS - running.len() };
         let functions = self.runnable();
         if functions.is_empty() {
-            return 0;
+            return false;
         }
         let free = u32::try_from(free).unwrap_or(1);
-        let lanes: Vec<Lane> = functions.values().map(|function| self.lane(function, free, suspects)).collect();
+        // Decided once: what is claimed to run together is not let loose all at once if it is decided otherwise meanwhile.
+        let most = |function: &Function| if suspects { 1 } else { together::most(function) };
+        let most: HashMap<String, u32> =
+            functions.iter().map(|(name, function)| (name.clone(), most(function))).collect();
+        let lanes: Vec<Lane> = functions.iter().map(|(name, function)| self.lane(function, free, most[name])).collect();
         let limit = lanes.iter().map(|lane| lane.limit.saturating_sub(free)).sum::<u32>() + free;
+        let limits: HashMap<String, u32> = lanes.iter().map(|lane| (lane.function.clone(), lane.limit)).collect();
         let request = ClaimRequest { lanes: shuffled(lanes), limit, suspects, host: self.host.clone() };
         let began = Instant::now();
         let claimed = match self.store.claim(request).await {
@@ -141,27 +146,36 @@ impl Worker {
             Err(error) => {
                 tracing::error!(%error, "cannot claim");
                 tokio::time::sleep(POLL).await;
-                return 0;
+                return false;
             }
         };
         if suspects && claimed.is_empty() {
             self.suspects.store(false, Ordering::SeqCst);
-            return 1; // Look again at once, for the others.
+            return true; // Look again at once, for the others.
         }
-        let count = claimed.len();
-        if count > 0 {
+        let mut counts: HashMap<&str, u32> = HashMap::new();
+        for claimed in &claimed {
+            *counts.entry(&claimed.claim.function).or_default() += 1;
+        }
+        // All that was due of each function was claimed, unless it is as much as was asked for.
+        let is_full = |function: &str, count: u32| limits.get(function).is_none_or(|limit| *limit <= count);
+        let more = u32::try_from(claimed.len()).unwrap_or(u32::MAX) >= limit
+            || counts.into_iter().any(|(function, count)| is_full(function, count));
+        if !claimed.is_empty() {
             crash::point(Point::ClaimCommitted);
             self.watch.metrics.claimed(began.elapsed());
         }
-        self.start(claimed, &functions, running);
-        count
+        self.start(claimed, &functions, &most, running);
+        more
     }
 
-    /// Begins to run what was claimed: what may share a commit in one task, everything else in one each.
+    /// Begins to run what was claimed: what may share a commit in one task, everything else in one each. All of it is done on
+    /// the guests' threads: what a run leaves is committed where it ran.
     fn start(
         self: &Arc<Self>,
         claimed: Vec<Claimed>,
         functions: &HashMap<String, Arc<Function>>,
+        most: &HashMap<String, u32>,
         running: &mut JoinSet<()>,
     ) {
         let mut batches: HashMap<String, Vec<(Claimed, Place)>> = HashMap::new();
@@ -170,17 +184,19 @@ impl Worker {
             let Some(function) = functions.get(&claimed.claim.function).cloned() else { continue };
             let place = self.running.enter(&claimed.claim);
             // What failed before would take its neighbours along.
-            if claimed.claim.attempt == 1 && together::most(&function) > 1 {
+            if claimed.claim.attempt == 1 && most[&claimed.claim.function] > 1 {
                 batches.entry(claimed.claim.function.clone()).or_default().push((claimed, place));
                 continue;
             }
             let worker = Arc::clone(self);
-            running.spawn(async move { worker.handle(&function, claimed, &place).await });
+            let handled = async move { worker.handle(&function, claimed, &place).await };
+            running.spawn_on(handled, self.engine.threads());
         }
         for (name, batch) in batches {
             let (Some(function), worker) = (functions.get(&name).cloned(), Arc::clone(self)) else { continue };
             let batched = self.streams.of(&name).claimed();
-            running.spawn(async move { worker.handle_all(&function, batch, batched).await });
+            let handled = async move { worker.handle_all(&function, batch, batched).await };
+            running.spawn_on(handled, self.engine.threads());
         }
     }
 
@@ -192,10 +208,9 @@ impl Worker {
     }
 
     /// How much of a function can be claimed now, within its own concurrency.
-    fn lane(&self, function: &Function, free: u32, suspects: bool) -> Lane {
+    fn lane(&self, function: &Function, free: u32, together: u32) -> Lane {
         let manifest = function.manifest();
         let (here, most) = (self.running.count(&manifest.name), manifest.concurrency());
-        let together = if suspects { 1 } else { together::most(function) };
         let limit = match together {
             1 => most.saturating_sub(here).min(free),
             _ if !self.streams.of(&manifest.name).has_room() => 0,
@@ -289,16 +304,17 @@ impl Worker {
         };
         watched.ran(began.elapsed());
         function.pace.ran_alone(usage.fuel);
-        let (fuel, mut end, reason) = (usage.fuel, outcome.as_str(), outcome.reason());
+        let (fuel, mut end, reason, mut wanted) = (usage.fuel, outcome.as_str(), outcome.reason(), None);
         let policy = function.manifest().policy();
         match settle(&outcome, claim.attempts_counted(), &policy, rand::random()) {
             Settlement::Commit => {
                 if let (Some(mut session), Outcome::Completed(answer)) = (session, outcome) {
+                    wanted = self.settled.wanted(&id, answer.as_ref());
                     session.leave(answer, usage.clone());
                     let published = usage.published > 0;
                     end = self.settler.commit(&claim, session, &policy, usage).await;
                     if published {
-                        self.sendable.notify_one();
+                        self.bell.ring();
                     }
                 }
             }
@@ -312,7 +328,7 @@ impl Worker {
             }
         }
         watched.ended(end, &reason, fuel);
-        self.settled.notify(&id);
+        self.settled.notify(&id, wanted.filter(|_| end == "completed"));
     }
 
     async fn begin(&self, claim: &Claim) -> bool {

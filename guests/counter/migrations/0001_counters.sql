@@ -1,4 +1,5 @@
 CREATE TABLE counters (
   id VARCHAR(100) PRIMARY KEY,
-  n  BIGINT NOT NULL
+  n  BIGINT NOT NULL,
+  counted_by VARCHAR(100) -- The message that was counted last.
 );

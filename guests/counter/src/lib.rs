@@ -28,7 +28,7 @@ impl Guest for Counter {
             let rule = "name a counter, 1 to 100 characters, in the path or as the body";
             HandlerError::Reject(rule.to_owned())
         })?;
-        let count = count_up(counter)?;
+        let count = count_up(counter, &message.id)?;
         Ok(Some(Response {
             content_type: Some("application/json".to_owned()),
             headers: Vec::new(),
@@ -48,16 +48,23 @@ fn counter_of(message: &Message) -> Option<&str> {
     fits.then_some(counter)
 }
 
-fn count_up(counter: &str) -> Result<i64, HandlerError> {
-    let id = [Value::Text(counter.to_owned())];
-    if transaction::execute("UPDATE counters SET n = n + 1 WHERE id = $1", &id)? == 0 {
-        // Two messages may both find no row. The database lets one of them in; the other is tried again.
-        transaction::execute("INSERT INTO counters (id, n) VALUES ($1, 1)", &id)?;
-    }
-    let found = transaction::query("SELECT n FROM counters WHERE id = $1", &id)?;
+/// Nobody waits for the answer to the UPDATE, so it travels with the SELECT, and what comes next behind them. Whether there was
+/// a row to count in is seen in what it shows of who counted last.
+fn count_up(counter: &str, message: &str) -> Result<i64, HandlerError> {
+    let [id, by] = [counter, message].map(|text| Value::Text(text.to_owned()));
+    transaction::execute_deferred(
+        "UPDATE counters SET n = n + 1, counted_by = $2 WHERE id = $1",
+        &[id.clone(), by.clone()],
+    )?;
+    let found = transaction::query("SELECT n, counted_by FROM counters WHERE id = $1", std::slice::from_ref(&id))?;
     match found.rows.first().map(Vec::as_slice) {
-        Some([Value::Int64(n)]) => Ok(*n),
-        other => unreachable!("the row was just written, and n is a BIGINT: {other:?}"),
+        Some([Value::Int64(n), Value::Text(last)]) if last == message => Ok(*n),
+        Some(_) => Err(retry("somebody else has made the counter since we looked for it")),
+        None => {
+            // Two messages may both find no row. The database lets one of them in; the other is tried again.
+            transaction::execute("INSERT INTO counters (id, n, counted_by) VALUES ($1, 1, $2)", &[id, by])?;
+            Ok(1)
+        }
     }
 }
 
@@ -68,6 +75,10 @@ impl From<Error> for HandlerError {
             Error::Database(refused) => refused.message,
             other => other.to_string(),
         };
-        Self::Retry(Retry { reason, delay: None })
+        retry(&reason)
     }
+}
+
+fn retry(reason: &str) -> HandlerError {
+    HandlerError::Retry(Retry { reason: reason.to_owned(), delay: None })
 }

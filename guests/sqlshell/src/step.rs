@@ -49,6 +49,7 @@ pub enum Call {
     Publish {
         topic: String,
         body: String,
+        group: Option<String>,
     },
     DeferredHttp(String),
     /// What is equal on every attempt, also written to the log, which is kept when the attempt is not.
@@ -125,10 +126,9 @@ impl Call {
                 let entries = state::scan(&prefix, None, limit)?.into_iter();
                 json!({ "entries": entries.map(|entry| json!([entry.key, text(entry.value)])).collect::<Vec<_>>() })
             }
-            Self::Publish { topic, body } => {
+            Self::Publish { topic, body, group } => {
                 let body = body.into_bytes();
-                let message =
-                    Outgoing { topic, group: None, content_type: None, headers: Vec::new(), body, delay: None };
+                let message = Outgoing { topic, group, content_type: None, headers: Vec::new(), body, delay: None };
                 json!({ "id": outbox::publish(&message)? })
             }
             Self::DeferredHttp(url) => {

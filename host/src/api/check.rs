@@ -57,8 +57,10 @@ pub(super) async fn check(
 
 /// A message that nobody sent.
 async fn made(api: &Api, function: &str, body: String) -> Result<Message, Problem> {
+    let event = Uuid::now_v7().simple().to_string();
     Ok(Message {
-        id: message_id(&Uuid::now_v7().to_string(), function),
+        id: message_id(&event, function),
+        event,
         function: function.to_owned(),
         topic: format!("fn/{function}"),
         group: None,

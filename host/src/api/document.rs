@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::clock::Timestamp;
 use crate::engine::catalog::{Catalog, Function, Steered};
 use crate::engine::label::guarantees;
-use crate::manifest::Manifest;
+use crate::manifest::{Cron, Manifest};
 use crate::message::{Answer, Contract, State};
 use crate::store::{MessageRecord, VersionRecord};
 
@@ -83,8 +83,18 @@ pub(super) fn function(function: &Function) -> Value {
         "guarantees": guarantees(manifest.contract, function.class()),
         "routes": manifest.trigger.http.iter().map(|route| json!({ "path": route.path, "methods": route.methods })).collect::<Vec<_>>(),
         "topics": manifest.trigger.topics,
+        "cron": manifest.trigger.cron.iter().map(schedule).collect::<Vec<_>>(),
         "limits": limits(manifest),
         "max_attempts": manifest.max_attempts(),
+    })
+}
+
+fn schedule(cron: &Cron) -> Value {
+    json!({
+        "schedule": cron.schedule(),
+        "timezone": cron.timezone(),
+        "missed": cron.missed,
+        "body": cron.body(),
     })
 }
 

@@ -7,13 +7,15 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, Part, Problem, announced, document, steering};
+use super::{Api, Part, Problem, announced, document, schedules, steering};
 use crate::engine::catalog::Upload;
 use crate::message::Contract;
 
-pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
-    let functions: Vec<Value> = api.catalog.all().iter().map(|function| document::function(function)).collect();
-    Json(json!({ "functions": functions }))
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+    let functions = api.catalog.all();
+    let mut documents: Vec<Value> = functions.iter().map(|function| document::function(function)).collect();
+    schedules::stand(&api, &functions, &mut documents).await?;
+    Ok(Json(json!({ "functions": documents })))
 }
 
 pub(super) async fn show(State(api): State<Api>, Part(name): Part) -> Result<Json<Value>, Problem> {
@@ -22,6 +24,7 @@ pub(super) async fn show(State(api): State<Api>, Part(name): Part) -> Result<Jso
         function.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no function \"{name}\" is deployed")))?;
     let mut document = document::function(&function);
     let versions = api.store.versions(&name).await?;
+    schedules::stand(&api, std::slice::from_ref(&function), std::slice::from_mut(&mut document)).await?;
     document["versions"] = versions.iter().map(|version| document::version(version, function.version)).collect();
     Ok(Json(document))
 }

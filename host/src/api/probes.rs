@@ -56,7 +56,8 @@ pub(super) async fn alive() -> &'static str {
 }
 
 /// `/readyz`: a message would be accepted now. It is asked of the writer, by a write that takes a commit.
-pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+/// Below that it is said which sinks and sources are closed: what is for them waits, and nothing else does.
+pub(super) async fn ready(State(api): State<Api>) -> Result<String, Problem> {
     let look = async {
         match timeout(WRITER_TIME, api.store.check()).await {
             Ok(Ok(())) => true,
@@ -71,21 +72,26 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Proble
         }
     };
     if kept(&api.probes.ready, 0, look).await {
-        return Ok("ready\n");
+        let closed = api.watch.standings.all().into_iter().filter(|(_, standing)| standing.trouble.is_some());
+        return Ok(closed.fold("ready\n".to_owned(), |text, (way, _)| format!("{text}{way} is closed\n")));
     }
     Err(Problem::unavailable("the database takes nothing now"))
 }
 
-/// `/metrics`: for Prometheus. Without the database it shows what the host itself knows.
-pub(super) async fn metrics(State(api): State<Api>) -> Response {
+/// What stands in the queue, as it was counted a while ago; nothing without the database.
+pub(super) async fn depths(api: &Api) -> Vec<Depth> {
     let look = async {
         api.store.depths().await.unwrap_or_else(|error| {
             tracing::error!(%error, "cannot count the queue");
             Vec::new()
         })
     };
-    let depths = kept(&api.probes.depths, REST, look).await;
-    let text = api.watch.metrics.scrape(&depths);
+    kept(&api.probes.depths, REST, look).await
+}
+
+/// `/metrics`: for Prometheus. Without the database it shows what the host itself knows.
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    let text = api.watch.metrics.scrape(&depths(&api).await, &api.watch.standings.all());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

@@ -16,7 +16,8 @@ use super::{Api, Part, Problem, announced, bulk, cloud_events};
 use crate::crash::{self, Point};
 use crate::engine::catalog::{Function, Routed};
 use crate::manifest::{KeyPolicy, Manifest};
-use crate::message::{Event, Header, State as MessageState};
+use crate::message::{Event, Header, State as MessageState, message_id};
+use crate::settled::Waiting;
 use crate::store::{self, Accept, Enqueued, Key, MessageRecord, Remember, Target};
 use crate::watch::Accepting;
 
@@ -97,6 +98,8 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let Ready { accept, span } =
         prepare(api, &function, asked, Sent { path, headers: &parts.headers, host_headers, body })?;
+    // Before it can come to its end.
+    let waiting = wait.map(|_| api.settled.watch(&message_id(&accept.event.id, &function.manifest().name)));
     let answer = api.ingest.accept(vec![accept]).await.pop();
     drop(span);
     let Taken { id, duplicate, ended_as } = taken(api, name, answer)?;
@@ -104,7 +107,7 @@ async fn accept(api: &Api, name: &str, host_headers: Vec<Header>, request: Reque
         return Ok(accepted(&id, state, true)); // Its answer is no longer kept.
     }
     match wait {
-        Some(wait) => answered(api, &id, duplicate, wait).await,
+        Some(wait) => answered(api, waiting.filter(|_| !duplicate), &id, wait).await,
         None if duplicate => {
             let record = api.store.message(&id).await?;
             Ok(accepted(&id, record.map_or(MessageState::Available, |record| record.state), true))
@@ -235,26 +238,34 @@ fn accepted(id: &str, state: MessageState, duplicate: bool) -> Response {
     (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(document)).into_response()
 }
 
-/// Waits for the end of a message and answers with it; a 202 if it takes longer.
-async fn answered(api: &Api, id: &str, duplicate: bool, wait: Duration) -> Result<Response, Problem> {
+/// Waits for the end of a message and answers with it; a 202 if it takes longer. A new one is waited for since before it was
+/// accepted; one that was there already is asked about first.
+async fn answered(api: &Api, new: Option<Waiting>, id: &str, wait: Duration) -> Result<Response, Problem> {
     let began = Instant::now();
     let until = began + wait;
-    let waiting = api.settled.watch(id);
+    let (duplicate, mut ask) = (new.is_none(), new.is_none());
+    let waiting = new.unwrap_or_else(|| api.settled.watch(id));
     let mut stopping = api.stopping.clone();
     loop {
-        let record = api.store.message(id).await?;
-        let record = record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the message is gone").about(id))?;
-        if record.state.is_final() {
-            return ended(record, duplicate);
+        if let Some(its) = waiting.answer() {
+            return Ok(answer(id, its.clone(), duplicate));
         }
-        if Instant::now() >= until || *stopping.borrow() {
-            return Ok(accepted(id, record.state, duplicate));
+        if ask {
+            let record = api.store.message(id).await?;
+            let record = record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the message is gone").about(id))?;
+            if record.state.is_final() {
+                return ended(record, duplicate);
+            }
+            if Instant::now() >= until || *stopping.borrow() {
+                return Ok(accepted(id, record.state, duplicate));
+            }
         }
+        ask = true;
         let [shortest, longest] = LOOK_AGAIN;
         let look_again = until.min(Instant::now() + (began.elapsed() / 4).clamp(shortest, longest));
         tokio::select! {
             () = waiting.woken() => {}
-            () = tokio::time::sleep_until(look_again) => {} // Woken or not, the store is asked.
+            () = tokio::time::sleep_until(look_again) => {} // Woken or not, the store is asked, unless the answer came along.
             _ = stopping.changed() => {}
         }
     }

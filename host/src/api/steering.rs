@@ -224,7 +224,7 @@ async fn done(api: &Api, id: &str, decided: Decided, rule: &str) -> Result<Json<
     let conflict = |why: String| Err(Problem::new(StatusCode::CONFLICT, why).about(id));
     match decided {
         Decided::Done => {
-            api.settled.notify(id);
+            api.settled.notify(id, None);
             Ok(Json(MessageDocument::new(messages::find(api, id).await?, &api.catalog)))
         }
         Decided::NoMessage => Err(messages::unknown(id)),

@@ -43,6 +43,7 @@ async fn median(engine: &Engine, counter: &Function, runs: u32) -> anyhow::Resul
     let handler = &counter.compiled.get().context("the counter is not compiled")?.handler;
     let message = Message {
         id: "bench".into(),
+        event: "bench".into(),
         function: "counter".into(),
         topic: "fn/counter".into(),
         group: None,
@@ -75,7 +76,7 @@ async fn median(engine: &Engine, counter: &Function, runs: u32) -> anyhow::Resul
             message: &message,
             claim: &claim,
             stop,
-            session: Box::new(Nothing),
+            session: Box::new(Nothing { message: message.id.clone() }),
             outside: None,
             shares: false,
         };
@@ -87,8 +88,10 @@ async fn median(engine: &Engine, counter: &Function, runs: u32) -> anyhow::Resul
     Ok(times[times.len() / 2])
 }
 
-/// The database taken out: every statement changes one row and returns a 1.
-struct Nothing;
+/// The database taken out: every statement changes one row, and returns a 1 and the message.
+struct Nothing {
+    message: String,
+}
 
 #[async_trait]
 impl Session for Nothing {
@@ -99,7 +102,11 @@ impl Session for Nothing {
     }
 
     async fn query(&mut self, _sql: String, _params: Vec<Value>, _bounds: Bounds) -> Result<Rows, SqlError> {
-        Ok(Rows { columns: Vec::new(), rows: vec![vec![Value::Int64(1)]], changed: 1 })
+        Ok(Rows {
+            columns: Vec::new(),
+            rows: vec![vec![Value::Int64(1), Value::Text(self.message.clone())]],
+            changed: 1,
+        })
     }
 
     async fn open_cursor(

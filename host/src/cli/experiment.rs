@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::experiment::{Report, counter, crash_matrix, email, failures, fuel, publish, timeouts};
+use crate::experiment::{Report, counter, crash_matrix, email, failures, fuel, outbox, publish, timeouts};
 use crate::message::Contract;
 use crate::store::is_shared;
 
@@ -30,6 +30,7 @@ enum Which {
     Timeouts(Timeouts),
     Publish(Publish),
     Email(Email),
+    Outbox(Outbox),
 }
 
 /// Count requests while hosts and database are killed all the time: the count must be exact
@@ -173,6 +174,28 @@ struct Email {
     out: PathBuf,
 }
 
+/// Relay events to RabbitMQ and NATS and back in, while hosts and brokers are killed: each must be handled exactly once
+#[derive(Debug, Args)]
+struct Outbox {
+    #[command(flatten)]
+    on: On,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/outbox")]
+    out: PathBuf,
+    /// Messages to send, each of which publishes an event
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
+    messages: u64,
+    /// SIGKILLs of hosts that relay
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    kills: u64,
+    /// SIGKILLs of each broker
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    broker_kills: u64,
+    /// Where the scripts are that start brokers: `rabbitmq FOLDER PORT` and `nats FOLDER PORT`
+    #[arg(long, value_name = "DIR", default_value = ".ci")]
+    scripts: PathBuf,
+}
+
 /// Where an experiment takes place.
 #[derive(Debug, Args)]
 struct On {
@@ -210,6 +233,7 @@ impl Which {
             Self::Timeouts(timeouts) => timeouts.execute().await,
             Self::Publish(publish) => publish.execute().await,
             Self::Email(email) => email.execute().await,
+            Self::Outbox(outbox) => outbox.execute().await,
         }
     }
 }
@@ -304,6 +328,16 @@ impl Email {
         let trials = email::trials::Trial::all();
         let options = email::Options { program: None, database, seed: seed(given), out, trials, functions };
         show(&email::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
+    }
+}
+
+impl Outbox {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let Self { on: On { database, seed: given, functions }, out, messages, kills, broker_kills, scripts } = self;
+        let seed = seed(given);
+        let options =
+            outbox::Options { program: None, database, seed, out, messages, kills, broker_kills, functions, scripts };
+        show(&outbox::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
     }
 }
 

@@ -27,6 +27,7 @@ impl Functions {
             let paused = if document["paused"] == true { ", paused" } else { "" };
             out!("{name}, version {}{paused}", document["version"]);
             inspect::print(&document);
+            print_schedules(&document);
             print_versions(&document);
             return Ok(());
         }
@@ -42,13 +43,28 @@ impl Functions {
                 ["name", "version", "contract", "label"].iter().map(|key| table::cell(&function[key])).collect();
             cells.push(if function["paused"] == true { "paused".into() } else { "active".into() });
             cells.push(routes.join(" "));
+            cells.push(schedules(function).iter().map(|cron| table::cell(&cron["next"])).min().unwrap_or_default());
             cells
         };
         table::print(
-            &["name", "version", "contract", "label", "state", "routes"],
+            &["name", "version", "contract", "label", "state", "routes", "next"],
             &functions.iter().map(row).collect::<Vec<_>>(),
         );
         Ok(())
+    }
+}
+
+fn schedules(function: &Value) -> Vec<Value> {
+    function["cron"].as_array().cloned().unwrap_or_default()
+}
+
+fn print_schedules(document: &Value) {
+    let row =
+        |cron: &Value| ["schedule", "timezone", "missed", "next", "last"].map(|key| table::cell(&cron[key])).into();
+    let rows: Vec<Vec<String>> = schedules(document).iter().map(row).collect();
+    if !rows.is_empty() {
+        out!();
+        table::print(&["schedule", "time zone", "missed", "next", "last"], &rows);
     }
 }
 

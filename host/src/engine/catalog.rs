@@ -16,7 +16,7 @@ pub use super::routes::Routed;
 use super::routes::Routes;
 use crate::guest::bindings::MessageHandlerPre;
 use crate::guest::{Settings, State};
-use crate::manifest::Manifest;
+use crate::manifest::{Cron, Manifest};
 use crate::message::Contract;
 use crate::pace::Pace;
 use crate::store::{self, Activation, Deployed, Deployment, Store, VersionRecord};
@@ -165,6 +165,8 @@ pub struct Catalog {
     looked: Mutex<Option<Instant>>,
     /// Says that there is something to compile.
     uncompiled: Notify,
+    /// Says that something is deployed that was not, or is gone.
+    altered: Notify,
 }
 
 impl Catalog {
@@ -175,28 +177,9 @@ impl Catalog {
     pub async fn open(engine: Arc<Engine>, store: Arc<dyn Store>) -> Result<Self, store::Error> {
         let mut table = Table::default();
         table.take(store.functions().await?, store.secret());
-        let (table, deploying, looked, uncompiled) =
-            (RwLock::new(table), Mutex::default(), Mutex::default(), Notify::new());
-        Ok(Self { engine, store, table, deploying, looked, uncompiled })
-    }
-
-    /// Compiles what is deployed and not compiled yet, one after another; a function runs as soon as it is ready. False if
-    /// the store did not give out a component.
-    async fn compile_all(&self) -> bool {
-        let mut all = true;
-        for function in self.all().into_iter().filter(|function| function.compiled.get().is_none()) {
-            let name = &function.manifest().name;
-            match self.compile_stored(&function.digest).await {
-                Ok(compiled) => {
-                    let _ = function.compiled.set(compiled); // Somebody else was faster: the same component.
-                }
-                Err(error) => {
-                    tracing::error!(function = name, %error, "cannot be run; its messages wait");
-                    all &= !matches!(error, Refusal::Store(_));
-                }
-            }
-        }
-        all
+        let (table, deploying, looked) = (RwLock::new(table), Mutex::default(), Mutex::default());
+        let (uncompiled, altered) = (Notify::new(), Notify::new());
+        Ok(Self { engine, store, table, deploying, looked, uncompiled, altered })
     }
 
     async fn compile_stored(&self, digest: &str) -> Result<Compiled, Refusal> {
@@ -379,6 +362,7 @@ impl Catalog {
     fn change(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.changes += 1;
+        self.altered.notify_one(); // Who looks now waits for the table.
         table
     }
 
@@ -395,5 +379,6 @@ fn activation(manifest: &Manifest) -> Activation {
         topics: manifest.trigger.topics.clone(),
         serial: manifest.is_serial(),
         backlog: manifest.backlog(),
+        schedules: manifest.trigger.cron.iter().map(Cron::key).collect(),
     }
 }

@@ -1,12 +1,13 @@
 //! What all runs together may hold: one budget for the process, from which each run takes and to which it gives back.
 //!
-//! A run takes [`RUN_BYTES`] before it begins, and waits until they are there. What its instance grows by is taken when
-//! it grows, and refused if it is not there: waiting would hold the database. A [`Share`] gives everything back when it
-//! is dropped, however the run ends: by returning, by a trap, by a panic, or by its future being dropped.
+//! A run takes [`RUN_BYTES`] before it begins, and waits until they are there and a quarter of all is left beside them: what
+//! runs already grows into that. What an instance grows by is taken when it grows, and refused if it is not there: waiting
+//! would hold the database. A [`Share`] gives everything back when it is dropped, however the run ends: by returning, by a
+//! trap, by a panic, or by its future being dropped.
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use wasmtime::ResourceLimiter;
 
 use super::limits::{LARGEST_TABLE, MOST_INSTANCES, RUN_BYTES};
@@ -22,12 +23,18 @@ pub(super) struct Budget {
     /// So many there are in all.
     all: u32,
     instances: Arc<Semaphore>,
+    /// One waits for units at a time, and is told when some were given back. Who waited in the semaphore itself would keep them
+    /// from those that grow.
+    door: Mutex<()>,
+    freed: Arc<Notify>,
 }
 
 /// What one run holds.
 pub(crate) struct Share {
     units: Arc<Semaphore>,
-    held: OwnedSemaphorePermit,
+    /// Until it is dropped.
+    held: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
     /// Bytes that the instance has taken, of which `held` are the whole units.
     grown: u64,
     _instance: OwnedSemaphorePermit,
@@ -44,16 +51,43 @@ impl Budget {
             units: Arc::new(Semaphore::new(all as usize)),
             all,
             instances: Arc::new(Semaphore::new(MOST_INSTANCES as usize)),
+            door: Mutex::new(()),
+            freed: Arc::default(),
         })
     }
 
     /// Waits until there is room for a run of a message of so many bytes.
     pub(super) async fn enter(&self, message: usize) -> Share {
+        let instance = Arc::clone(&self.instances).acquire_owned().await.expect("never closed");
+        let _first = self.door.lock().await;
+        loop {
+            if let Some(held) = self.take(message) {
+                return self.share(held, instance);
+            }
+            self.freed.notified().await;
+        }
+    }
+
+    /// The same without waiting. None if there is no room, or others wait for it.
+    pub(super) fn enter_now(&self, message: usize) -> Option<Share> {
+        let instance = Arc::clone(&self.instances).try_acquire_owned().ok()?;
+        let _first = self.door.try_lock().ok()?;
+        Some(self.share(self.take(message)?, instance))
+    }
+
+    fn take(&self, message: usize) -> Option<OwnedSemaphorePermit> {
         // Twice: as it was claimed, and as it is handed over. One that is larger than everything runs alone.
         let taken = units(RUN_BYTES + 2 * message as u64).min(self.all);
-        let instance = Arc::clone(&self.instances).acquire_owned().await.expect("never closed");
-        let held = Arc::clone(&self.units).acquire_many_owned(taken).await.expect("never closed");
-        Share { units: Arc::clone(&self.units), held, grown: 0, _instance: instance }
+        let enough = taken.saturating_add(self.all / 4).min(self.all) as usize;
+        if self.units.available_permits() < enough {
+            return None;
+        }
+        Arc::clone(&self.units).try_acquire_many_owned(taken).ok()
+    }
+
+    fn share(&self, held: OwnedSemaphorePermit, instance: OwnedSemaphorePermit) -> Share {
+        let (units, freed) = (Arc::clone(&self.units), Arc::clone(&self.freed));
+        Share { units, held: Some(held), freed, grown: 0, _instance: instance }
     }
 }
 
@@ -65,12 +99,18 @@ impl Share {
     /// Takes more, if it is there.
     fn grow(&mut self, bytes: usize) -> bool {
         let grown = self.grown.saturating_add(bytes as u64);
-        match Arc::clone(&self.units).try_acquire_many_owned(units(grown) - units(self.grown)) {
-            Ok(more) => self.held.merge(more),
-            Err(_) => return false,
-        }
+        let more = Arc::clone(&self.units).try_acquire_many_owned(units(grown) - units(self.grown));
+        let (Ok(more), Some(held)) = (more, &mut self.held) else { return false };
+        held.merge(more);
         self.grown = grown;
         true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        self.freed.notify_one();
     }
 }
 

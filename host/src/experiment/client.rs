@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+
+mod counts;
+
+pub use counts::Counts;
 
 /// How long a sender puts up with a host that does not accept before it calls that a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +31,8 @@ const PAGE: usize = 1000;
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    /// Of what it sends.
+    group: Option<String>,
 }
 
 /// A message the host has answered for.
@@ -49,43 +55,6 @@ pub enum Answer {
     TryAgain(anyhow::Error),
     /// Anything else: sending it again would be answered the same.
     Refused(anyhow::Error),
-}
-
-/// `GET /v1/counts`, of one function.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Counts {
-    /// Messages that wait for their turn, also those that wait for a retry.
-    pub available: u64,
-    /// Messages that are claimed.
-    pub running: u64,
-    /// Messages whose effects are committed.
-    pub completed: u64,
-    /// Messages that were given up, with a reason.
-    pub dead: u64,
-    /// Begin-once messages whose end nobody knows.
-    #[serde(rename = "in-doubt")]
-    pub in_doubt: u64,
-    /// Messages that somebody took back.
-    pub cancelled: u64,
-    /// Attempts at all of them.
-    pub attempts: u64,
-    /// Commits that the fence turned away.
-    pub refused_commits: u64,
-}
-
-impl Counts {
-    /// Messages that something will still happen to by itself.
-    #[must_use]
-    pub fn open(&self) -> u64 {
-        self.available + self.running
-    }
-
-    /// Messages that are at rest for good.
-    #[must_use]
-    pub fn settled(&self) -> u64 {
-        self.completed + self.dead + self.in_doubt + self.cancelled
-    }
 }
 
 /// What an experiment needs of a message document.
@@ -167,7 +136,7 @@ impl Client {
             .build()
             .context("cannot make an HTTP client")?;
         let base = Url::parse(base).with_context(|| format!("`{base}` is not the URL of a host"))?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, group: None })
     }
 
     /// The URL of a path of the host.
@@ -176,6 +145,12 @@ impl Client {
     /// If it is not a path.
     pub fn url(&self, path: &str) -> anyhow::Result<Url> {
         self.base.join(path).with_context(|| format!("`{path}` is not a path"))
+    }
+
+    /// The same client, whose messages are of this group.
+    #[must_use]
+    pub fn in_group(&self, group: &str) -> Self {
+        Self { group: Some(group.to_owned()), ..self.clone() }
     }
 
     /// Whether the host is up and ready to accept.
@@ -246,7 +221,10 @@ impl Client {
             Ok(url) => url,
             Err(error) => return Answer::Refused(error),
         };
-        let request = self.http.post(url).header("idempotency-key", key).body(body.to_vec());
+        let mut request = self.http.post(url).header("idempotency-key", key).body(body.to_vec());
+        if let Some(group) = &self.group {
+            request = request.header("semel-group", group);
+        }
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return Answer::TryAgain(error.into()),

@@ -37,8 +37,10 @@ pub struct HostOptions {
     pub through: Vec<String>,
     /// The database that it serves, with an absolute path if it is a file.
     pub database: String,
-    /// Where it works: its log and its (empty) configuration file are put here. Made if missing.
+    /// Where it works: its log and its configuration file are put here. Made if missing.
     pub folder: PathBuf,
+    /// What stands in its configuration file.
+    pub configuration: String,
     /// Where it listens; none: on a free port of this machine.
     pub address: Option<SocketAddr>,
     /// Environment variables for it; of its parent's it keeps none that begins with `SEMEL_`.
@@ -53,7 +55,15 @@ impl HostOptions {
     pub fn new(database: impl Into<String>, folder: impl Into<PathBuf>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let (database, folder) = (database.into(), folder.into());
-        Ok(Self { program, through: Vec::new(), database, folder, address: None, variables: Vec::new() })
+        Ok(Self {
+            program,
+            through: Vec::new(),
+            database,
+            folder,
+            address: None,
+            variables: Vec::new(),
+            configuration: String::new(),
+        })
     }
 
     /// With an environment variable.
@@ -82,7 +92,8 @@ impl HostProcess {
         let folder = &options.folder;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         // A file of its own, since `./semel.toml` would be somebody else's.
-        std::fs::write(folder.join("semel.toml"), "").context("cannot write the host's configuration")?;
+        std::fs::write(folder.join("semel.toml"), &options.configuration)
+            .context("cannot write the host's configuration")?;
         File::create(folder.join(LOG)).context("cannot make the host's log")?;
         let address = match options.address {
             Some(address) => address,

@@ -4,14 +4,17 @@
 //! to run, with ` together` behind it if others have a part in its transaction. No rollback takes a line back, which is why
 //! starts are counted there and never read from `attempt`.
 //!
-//! Messages that share a commit may come to nothing together, and then each runs alone under the claim that it has: such a
-//! start was in vain, and the attempt starts once more. It is not counted; that there is one such at most, and that it is
-//! followed by one alone at most, is looked at.
+//! Messages that share a commit may come to nothing together, and then they run without the one that was to blame, and at last
+//! alone, under the claims that they have: such a start was in vain, and the attempt starts once more. It is not counted; that
+//! there are [`TOGETHER`] at most, and that they are followed by one alone at most, is looked at.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Context as _;
+
+/// How often an attempt may start together with others: without a first one and then a second one that was to blame.
+const TOGETHER: usize = 3;
 
 /// Starts by message, in the order in which they happened.
 #[derive(Debug, Default)]
@@ -63,13 +66,14 @@ impl Witness {
         self.of(id).iter().filter(|start| start.together).count() as u64
     }
 
-    /// Whether one attempt at a message was started more often than it may be: once together with others, and if that was
-    /// in vain, once alone.
+    /// Whether one attempt at a message was started more often than it may be: a few times together with others, and if that
+    /// was in vain, once alone.
     pub(super) fn repeats_an_attempt(&self, id: &str) -> bool {
         let starts = self.of(id);
         let again = |(place, start): (usize, &Start)| {
-            let mut before = starts[..place].iter().filter(|earlier| earlier.attempt == start.attempt);
-            before.any(|earlier| start.together || !earlier.together)
+            let before = starts[..place].iter().filter(|earlier| earlier.attempt == start.attempt);
+            let (together, alone): (Vec<&Start>, Vec<&Start>) = before.partition(|earlier| earlier.together);
+            !alone.is_empty() || (start.together && together.len() >= TOGETHER)
         };
         starts.iter().enumerate().any(again)
     }
@@ -79,9 +83,9 @@ impl Witness {
     }
 }
 
-/// What was begun together with others came to nothing: it began once more, alone.
+/// What was begun together with others came to nothing: it began once more.
 fn is_in_vain(start: &Start, later: &[Start]) -> bool {
-    start.together && later.contains(&Start { together: false, ..*start })
+    start.together && later.iter().any(|later| later.attempt == start.attempt)
 }
 
 #[cfg(test)]
@@ -96,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_in_vain_does_not_count_and_there_is_one_at_most() {
+    fn starts_in_vain_do_not_count_and_there_are_three_at_most() {
         let witness = |lines: &[&str]| {
             let lines: String = lines.iter().map(|line| format!("a {line}\n")).collect();
             let witness = Witness::parse(&lines).expect("these are starts");
@@ -106,7 +110,9 @@ mod tests {
         assert_eq!(witness(&["1 together", "1"]), (1, 1, false), "in vain, and alone");
         assert_eq!(witness(&["1 together", "1", "2"]), (2, 1, false));
         assert_eq!(witness(&["1 together", "2"]), (2, 1, false), "its host was killed in between");
-        assert!(witness(&["1 together", "1 together"]).2);
+        assert_eq!(witness(&["1 together", "1 together"]), (1, 2, false), "another one was to blame");
+        assert_eq!(witness(&["1 together", "1 together", "1 together", "1"]), (1, 3, false));
+        assert!(witness(&["1 together", "1 together", "1 together", "1 together"]).2);
         assert!(witness(&["1 together", "1", "1"]).2);
         assert!(witness(&["1", "1 together"]).2);
     }

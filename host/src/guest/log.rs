@@ -46,9 +46,13 @@ impl Log {
         kept.lines.push(LogLine { at: self.times.now(), level, message, fields });
     }
 
-    /// The lines, and how many were counted instead of kept; the log is empty afterwards.
-    pub(crate) fn take(&self) -> (Vec<LogLine>, u32) {
+    /// The lines, and how many were counted instead of kept; the log is empty afterwards. Who wants to see them as they come
+    /// finds them in the host's log, under the target `guest`.
+    pub(crate) fn take(&self, function: &str) -> (Vec<LogLine>, u32) {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        for LogLine { level, message, .. } in &kept.lines {
+            tracing::debug!(target: "guest", function, level, "{message}");
+        }
         (kept.lines, kept.dropped)
     }
 }

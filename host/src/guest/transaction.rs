@@ -4,20 +4,27 @@
 //! statement fails the transaction until `rollback-to`, a doomed one cannot be saved, a forbidden one cannot be
 //! hidden. [`Transaction::verdict`] is what stands against a commit, whatever the guest returns.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::component::ResourceTable;
 
 use super::bindings::semel::function::transaction as wit;
 use super::bindings::semel::function::types;
 use super::log::cut;
 use super::value;
 use crate::crash::{self, Point};
-use crate::engine::limits::{
-    MOST_CURSORS, MOST_PARAMETERS, MOST_SAVEPOINTS, REASON_BYTES, RESULT_BYTES, SAVEPOINT_BYTES,
-};
+use crate::engine::limits::{MOST_CURSORS, MOST_PARAMETERS, REASON_BYTES, RESULT_BYTES};
 use crate::manifest::Limits;
-use crate::store::{self, Bounds, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value};
+use crate::store::{
+    self, Answered, Bounds, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value, Wanted,
+};
+
+mod calls;
+
+/// Deferred statements that may be without an answer, and bytes of their texts and parameters.
+const UNANSWERED: usize = 64;
+const UNANSWERED_BYTES: usize = 256 << 10;
 
 /// The run must end now; not an error that a guest could handle.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,9 @@ pub(crate) struct Transaction {
     cursors: usize,
     savepoints: u32,
     failed: Option<String>,
+    /// Answers of deferred statements that are still to come, and how many bytes these statements have.
+    deferred: VecDeque<Answered>,
+    deferred_bytes: usize,
     /// A deferred statement failed: the attempt cannot succeed, undone or not.
     lost: Option<String>,
     forbidden: Option<String>,
@@ -79,6 +89,8 @@ impl Transaction {
             cursors: 0,
             savepoints: 0,
             failed: None,
+            deferred: VecDeque::new(),
+            deferred_bytes: 0,
             lost: None,
             forbidden: None,
             doomed: None,
@@ -136,8 +148,39 @@ impl Transaction {
         Ok(())
     }
 
-    /// Before a statement: open, not failed, within its limits.
+    /// Waits for what was deferred. Where one failed the attempt cannot succeed, whatever is undone.
+    pub(crate) async fn settle(&mut self) -> wasmtime::Result<()> {
+        let began = Instant::now();
+        while let Some(answer) = self.deferred.pop_front() {
+            let answer = answer.await;
+            self.found(answer)?;
+        }
+        self.deferred_bytes = 0;
+        self.sql_time += began.elapsed();
+        Ok(())
+    }
+
+    /// What a deferred statement has come to.
+    fn found(&mut self, answer: Result<Rows, SqlError>) -> wasmtime::Result<()> {
+        match answer {
+            Ok(_) => written(),
+            Err(SqlError::Database(error)) => {
+                self.failed.get_or_insert_with(|| error.message.clone());
+                self.lost.get_or_insert(error.message); // Of the first: those after it fail because of it.
+            }
+            Err(error) => drop(self.refuse(error)?),
+        }
+        Ok(())
+    }
+
+    /// Before a statement that waits for those before it: open, not failed, within its limits.
     async fn statement(&mut self) -> wasmtime::Result<Result<Bounds, wit::Error>> {
+        self.settle().await?;
+        self.next_statement().await
+    }
+
+    /// Before a statement that goes behind those before it.
+    async fn next_statement(&mut self) -> wasmtime::Result<Result<Bounds, wit::Error>> {
         if let Err(error) = self.enter().await {
             return Ok(Err(error));
         }
@@ -185,28 +228,48 @@ impl Transaction {
         })
     }
 
+    /// That, and a statement's parameters.
+    async fn ready(&mut self, params: Vec<wit::Value>) -> wasmtime::Result<Result<(Bounds, Vec<Value>), wit::Error>> {
+        Ok(match self.next_statement().await? {
+            Ok(bounds) => from_guest(params).map(|params| (bounds, params)).map_err(wit::Error::Parameter),
+            Err(error) => Err(error),
+        })
+    }
+
     async fn run(&mut self, sql: String, params: Vec<wit::Value>) -> wasmtime::Result<Result<Rows, wit::Error>> {
-        let bounds = match self.statement().await? {
-            Ok(bounds) => bounds,
+        let (bounds, params) = match self.ready(params).await? {
+            Ok(ready) => ready,
             Err(error) => return Ok(Err(error)),
-        };
-        let params = match from_guest(params) {
-            Ok(params) => params,
-            Err(reason) => return Ok(Err(wit::Error::Parameter(reason))),
         };
         let began = Instant::now();
         let done = self.session.query(sql, params, bounds).await;
         self.sql_time += began.elapsed();
+        self.settle().await?; // Answered by now: they were sent before.
         match done {
+            Ok(_) | Err(SqlError::Database(_)) if self.failed.is_some() => Ok(Err(wit::Error::Failed)),
             Ok(rows) => {
-                crash::point(Point::RunWritten);
+                written();
                 Ok(Ok(rows))
             }
             Err(error) => self.refuse(error).map(Err),
         }
     }
 
+    /// Sends a statement of which only the count is wanted, some time.
+    async fn send(&mut self, sql: String, params: Vec<wit::Value>) -> wasmtime::Result<Result<Sent, wit::Error>> {
+        let (bounds, params) = match self.ready(params).await? {
+            Ok(ready) => ready,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.deferred_bytes += sql.len() + params.iter().map(Value::size).sum::<usize>();
+        let began = Instant::now();
+        let sent = self.session.send(sql, params, bounds, Wanted::Count).await;
+        self.sql_time += began.elapsed();
+        Ok(Ok(sent))
+    }
+
     async fn step(&mut self, step: Savepoint) -> wasmtime::Result<Result<(), wit::Error>> {
+        self.settle().await?;
         if let Err(error) = self.enter().await {
             return Ok(Err(error));
         }
@@ -238,6 +301,7 @@ impl Transaction {
 
     /// For `outbox`: none if the transaction cannot go on.
     pub(crate) async fn publish(&mut self, events: Vec<crate::message::Event>) -> wasmtime::Result<Option<Published>> {
+        self.settle().await?;
         if self.enter().await.is_err() || self.failed.is_some() {
             return Ok(None);
         }
@@ -248,134 +312,17 @@ impl Transaction {
     }
 }
 
+/// A statement has done what it does.
+fn written() {
+    crash::point(Point::RunWritten);
+}
+
+/// The answer to come, or why there is none.
+type Sent = Result<Answered, SqlError>;
+
 fn from_guest(params: Vec<wit::Value>) -> Result<Vec<Value>, String> {
     if params.len() > MOST_PARAMETERS {
         return Err(format!("{} were given; a statement may have at most {MOST_PARAMETERS}", params.len()));
     }
     Ok(params.into_iter().map(value::from_guest).collect())
-}
-
-impl types::Host for Transaction {}
-
-impl wit::Host for Transaction {
-    async fn query(
-        &mut self,
-        sql: String,
-        params: Vec<wit::Value>,
-    ) -> wasmtime::Result<Result<wit::ResultSet, wit::Error>> {
-        Ok(self.run(sql, params).await?.map(value::result_set))
-    }
-
-    async fn execute(&mut self, sql: String, params: Vec<wit::Value>) -> wasmtime::Result<Result<u64, wit::Error>> {
-        Ok(self.run(sql, params).await?.map(|rows| rows.changed))
-    }
-
-    async fn execute_batch(
-        &mut self,
-        statements: Vec<wit::Statement>,
-    ) -> wasmtime::Result<Result<Vec<u64>, (u32, wit::Error)>> {
-        let mut counts = Vec::with_capacity(statements.len());
-        for (place, statement) in (0..).zip(statements) {
-            match self.run(statement.sql, statement.params).await? {
-                Ok(rows) => counts.push(rows.changed),
-                Err(error) => return Ok(Err((place, error))),
-            }
-        }
-        Ok(Ok(counts))
-    }
-
-    async fn execute_deferred(
-        &mut self,
-        sql: String,
-        params: Vec<wit::Value>,
-    ) -> wasmtime::Result<Result<(), wit::Error>> {
-        // Nothing is gained by keeping it back here; what it promises is the same.
-        match self.run(sql, params).await? {
-            Err(wit::Error::Database(error)) => {
-                self.lost = Some(error.message);
-                Ok(Ok(()))
-            }
-            done => Ok(done.map(|_| ())),
-        }
-    }
-
-    async fn open_cursor(
-        &mut self,
-        sql: String,
-        params: Vec<wit::Value>,
-    ) -> wasmtime::Result<Result<Resource<Cursor>, wit::Error>> {
-        let bounds = match self.statement().await? {
-            Ok(bounds) => bounds,
-            Err(error) => return Ok(Err(error)),
-        };
-        if self.cursors >= MOST_CURSORS {
-            self.failed = Some("too many open cursors".into());
-            return Ok(Err(wit::Error::Limit(wit::Limit::Cursors)));
-        }
-        let params = match from_guest(params) {
-            Ok(params) => params,
-            Err(reason) => return Ok(Err(wit::Error::Parameter(reason))),
-        };
-        match self.session.open_cursor(sql, params, bounds).await {
-            Ok((number, columns)) => {
-                self.cursors += 1;
-                let columns = columns.into_iter().map(value::column).collect();
-                Ok(Ok(self.table.push(Cursor { number, columns })?))
-            }
-            Err(error) => self.refuse(error).map(Err),
-        }
-    }
-
-    async fn savepoint(&mut self, name: String) -> wasmtime::Result<Result<(), wit::Error>> {
-        if self.savepoints == MOST_SAVEPOINTS || name.len() > SAVEPOINT_BYTES {
-            return Ok(Err(wit::Error::Parameter(format!(
-                "an attempt may set {MOST_SAVEPOINTS} savepoints, with names of at most {SAVEPOINT_BYTES} bytes"
-            ))));
-        }
-        self.savepoints += 1;
-        self.step(Savepoint::Set(name)).await
-    }
-
-    async fn rollback_to(&mut self, name: String) -> wasmtime::Result<Result<(), wit::Error>> {
-        self.step(Savepoint::RollbackTo(name)).await
-    }
-
-    async fn release(&mut self, name: String) -> wasmtime::Result<Result<(), wit::Error>> {
-        self.step(Savepoint::Release(name)).await
-    }
-}
-
-impl wit::HostCursor for Transaction {
-    async fn columns(&mut self, cursor: Resource<Cursor>) -> wasmtime::Result<Vec<wit::Column>> {
-        Ok(self.table.get(&cursor)?.columns.clone())
-    }
-
-    async fn next(
-        &mut self,
-        cursor: Resource<Cursor>,
-        max_rows: u32,
-    ) -> wasmtime::Result<Result<Vec<wit::Row>, wit::Error>> {
-        let number = self.table.get(&cursor)?.number;
-        if let Err(error) = self.enter().await {
-            return Ok(Err(error));
-        }
-        if self.failed.is_some() {
-            return Ok(Err(wit::Error::Failed));
-        }
-        let bounds = Bounds { rows: max_rows.min(self.rows), bytes: RESULT_BYTES, deadline: self.deadline };
-        let began = Instant::now();
-        let fetched = self.session.fetch(number, bounds).await;
-        self.sql_time += began.elapsed();
-        match fetched {
-            Ok(rows) => Ok(Ok(rows.into_iter().map(value::row).collect())),
-            Err(error) => self.refuse(error).map(Err),
-        }
-    }
-
-    async fn drop(&mut self, cursor: Resource<Cursor>) -> wasmtime::Result<()> {
-        let cursor = self.table.delete(cursor)?;
-        self.cursors -= 1;
-        self.session.close_cursor(cursor.number).await;
-        Ok(())
-    }
 }

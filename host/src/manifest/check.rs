@@ -58,7 +58,7 @@ impl Manifest {
         Grants::parse(&self.grants.http).map_err(|e| format!("function.toml: [grants] http: {e}"))?;
         self.check_reserved().map_err(|e| format!("function.toml: {e}"))?;
         self.check_routes()?;
-        self.check_available()
+        self.check_cron(refuse)
     }
 
     /// Names that are the engine's own.
@@ -96,14 +96,31 @@ impl Manifest {
         Ok(())
     }
 
-    /// Keys that this version reads but cannot keep the promise of: refused, since ignoring them would break it.
-    fn check_available(&self) -> Result<(), String> {
-        match self.trigger.cron.is_empty() {
-            true => Ok(()),
-            false => Err("function.toml: [trigger] cron is not available in this version; remove it".into()),
+    fn check_cron(&self, refuse: impl Fn(usize, String) -> Result<(), String>) -> Result<(), String> {
+        let cron = &self.trigger.cron;
+        if cron.len() > MOST_SCHEDULES {
+            return Err(format!("function.toml: [trigger] cron has at most {MOST_SCHEDULES} schedules"));
         }
+        for (place, one) in cron.iter().enumerate() {
+            if one.body().len() > BODY_BYTES {
+                let most = format!("[trigger] cron: a body has at most {BODY_BYTES} bytes");
+                return refuse(one.body.span().start, most);
+            }
+            if cron[..place].iter().any(|other| other.key() == one.key()) {
+                return Err(format!(
+                    "function.toml: [trigger] cron \"{}\" is there twice, with the same time zone and body; once is enough",
+                    one.schedule()
+                ));
+            }
+        }
+        Ok(())
     }
 }
+
+/// Schedules of one function.
+const MOST_SCHEDULES: usize = 100;
+/// Body of the message that a schedule sends: as large as one that is published.
+const BODY_BYTES: usize = 1 << 20;
 
 /// Paths that Semel answers itself, now or in a later version.
 const OWN: [&str; 6] = ["/fn/", "/v1/", "/healthz/", "/readyz/", "/metrics/", "/openapi.json/"];
@@ -111,7 +128,7 @@ const OWN: [&str; 6] = ["/fn/", "/v1/", "/healthz/", "/readyz/", "/metrics/", "/
 const METHODS: [&str; 6] = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"];
 
 /// Names end up in URLs, file names and logs: lower-case letters, digits and `-` or `_`, beginning with a letter.
-fn check_name(key: &str, name: &str) -> Result<(), String> {
+pub(crate) fn check_name(key: &str, name: &str) -> Result<(), String> {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
     if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 63 {
         return Ok(());

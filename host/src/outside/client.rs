@@ -224,7 +224,7 @@ impl Client {
         }
         let headers = headers::outgoing(headers, origin, key.as_deref())?;
         let connected = until.min(Instant::now() + limits.connect);
-        let found = timeout_at(connected, addresses(self.resolver.as_ref(), origin)).await;
+        let found = timeout_at(connected, addresses(self.resolver.as_ref(), origin, grants)).await;
         let found = found.map_err(|_| NotSent::TooLate)??;
         let trust = if origin.is_secure() { Some(self.trust()?) } else { None };
         let wire = connect(origin, &found, trust, connected).await?;

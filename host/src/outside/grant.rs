@@ -23,7 +23,11 @@ pub struct Origin {
 
 /// What a deployment may call: `[grants] http`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grants(Vec<Origin>);
+pub struct Grants {
+    servers: Vec<Origin>,
+    /// Names may stand for addresses inside.
+    inside: bool,
+}
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,25 +153,40 @@ impl Grants {
     /// # Errors
     /// Names the first entry that is no server.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a String>) -> Result<Self, String> {
-        entries.into_iter().map(|entry| Origin::parse(entry)).collect::<Result<_, _>>().map(Self)
+        entries
+            .into_iter()
+            .map(|entry| Origin::parse(entry))
+            .collect::<Result<_, _>>()
+            .map(|servers| Self { servers, inside: false })
     }
 
     /// One server alone.
     #[must_use]
     pub fn of(origin: Origin) -> Self {
-        Self(vec![origin])
+        Self { servers: vec![origin], inside: false }
+    }
+
+    /// One server that whoever runs the host has named: its name may stand for any address.
+    #[must_use]
+    pub fn trusting(origin: Origin) -> Self {
+        Self { servers: vec![origin], inside: true }
+    }
+
+    /// Whether names may stand for addresses inside.
+    pub(super) fn may_lead_inside(&self) -> bool {
+        self.inside
     }
 
     /// Whether nothing is granted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.servers.is_empty()
     }
 
     /// Whether this server may be called.
     #[must_use]
     pub fn allow(&self, origin: &Origin) -> bool {
-        self.0.contains(origin)
+        self.servers.contains(origin)
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Accept {
     pub event: Event,
     /// Whom it is for.
     pub target: Target,
-    /// What makes a second request the same as the first; only where it is for one function.
+    /// What makes a second request the same as the first; not where it is for [`Target::Subscribers`].
     pub key: Option<Key>,
 }
 
@@ -22,9 +22,11 @@ pub enum Target {
     Function(String),
     /// All that subscribe to the event's topic.
     Subscribers,
+    /// The same for what this source received, within their backlogs. The key is the source's: its inbox.
+    Inbox(String),
 }
 
-/// An idempotency key in the scope of one function.
+/// An idempotency key in the scope of one function, or of one source.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// As the sender wrote it.

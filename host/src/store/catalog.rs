@@ -16,6 +16,10 @@ pub trait Catalog: Send + Sync {
     /// what is active already changes nothing. A function that was removed is there again.
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Error>;
 
+    /// Makes known what a part of the host handles under a name that nobody can deploy, as version 1; `what` says in a word what
+    /// it is. Harmless to repeat.
+    async fn install(&self, what: &str, activation: Activation) -> Result<(), Error>;
+
     /// Makes a version that was deployed before the active one. Returns the names of the app migrations that this
     /// function's later versions brought along: they stay applied.
     async fn activate(&self, version: i64, activation: Activation) -> Result<Vec<String>, Error>;
@@ -24,7 +28,7 @@ pub trait Catalog: Send + Sync {
     /// function.
     async fn pause(&self, function: &str, paused: bool) -> Result<bool, Error>;
 
-    /// Removes a function: nothing is accepted for it any more, and [`super::Steering::sweep`] makes what waits dead.
+    /// Removes a function: nothing is accepted for it any more, none of its schedules fires, and [`super::Steering::sweep`] makes what waits dead.
     /// Its versions are kept. Returns how many messages wait for it, or nothing if there is no such function.
     async fn remove(&self, function: &str) -> Result<Option<u32>, Error>;
 
@@ -77,6 +81,8 @@ pub struct Activation {
     pub serial: bool,
     /// Most messages in the queue.
     pub backlog: Option<u32>,
+    /// Its schedules, see [`crate::message::schedule_key`]: those that are new begin now.
+    pub schedules: Vec<String>,
 }
 
 /// What a deploy did.

@@ -19,6 +19,8 @@ mod acknowledge;
 mod api;
 mod catalog;
 mod connection;
+mod cron;
+mod encryption;
 mod errors;
 mod gate;
 mod group;
@@ -27,6 +29,7 @@ mod guest_sql;
 mod guests;
 mod health;
 mod ledger;
+mod line;
 mod migrate;
 mod migrate_app;
 mod queue;
@@ -78,7 +81,7 @@ impl Postgres {
         let readers = pool(READING_SESSIONS, options.clone());
         let access = Arc::new(Access::new(&engine, secret, logins).await?);
         access.mend(&engine).await?;
-        let guests = Arc::new(Guests::new(options, Arc::clone(&access)));
+        let guests = Arc::new(Guests::new(options, Arc::clone(&access))?);
         let wake = Wake::start(engine.clone(), readers.clone());
         let store = Self {
             engine,

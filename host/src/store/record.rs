@@ -27,6 +27,10 @@ pub struct MessageRecord {
     pub seq: i64,
     /// Its id.
     pub id: String,
+    /// The id of its event.
+    pub event: String,
+    /// The topic from which it was taken.
+    pub topic: String,
     /// Its function.
     pub function: String,
     /// Its group key.

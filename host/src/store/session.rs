@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 use super::{Column, Commit, Error, Rows, SqlError, Value};
 use crate::message::{Answer, Claim, Event, Usage};
@@ -23,6 +24,20 @@ pub trait Session: Send {
 
     /// Runs one guest statement and returns its rows, within the bounds.
     async fn query(&mut self, sql: String, params: Vec<Value>, bounds: Bounds) -> Result<Rows, SqlError>;
+
+    /// Begins one guest statement: what comes back first says that it was sent, or why not, and the answer to it comes later.
+    /// Whatever is asked afterwards is done afterwards. Once one has failed, so have those that were sent after it.
+    async fn send(
+        &mut self,
+        sql: String,
+        params: Vec<Value>,
+        bounds: Bounds,
+        wanted: Wanted,
+    ) -> Result<Answered, SqlError> {
+        let _ = wanted; // Here all is known at once.
+        let rows = self.query(sql, params, bounds).await?;
+        Ok(Box::pin(std::future::ready(Ok(rows))))
+    }
 
     /// Prepares one guest statement whose rows are fetched as needed; a number for the next two calls, and columns.
     async fn open_cursor(
@@ -56,6 +71,18 @@ pub trait Session: Send {
 
     /// Undoes everything and gives the connection back.
     async fn rollback(self: Box<Self>);
+}
+
+/// The answer to a statement that was sent. It may be dropped: the statement runs all the same.
+pub type Answered = BoxFuture<'static, Result<Rows, SqlError>>;
+
+/// What is asked of an answer that comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its rows. Some types' values cannot be told without asking again: then it is doomed.
+    Rows,
+    /// How many rows it changed.
+    Count,
 }
 
 /// How far one statement may go.

@@ -23,6 +23,7 @@ mod acknowledge;
 mod byte_code;
 mod catalog;
 mod connection;
+mod cron;
 mod functions;
 #[cfg(test)]
 mod fuzz;

@@ -25,6 +25,22 @@ pub enum Value {
     Other { type_name: String, text: String },
 }
 
+impl Value {
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        let beside = match self {
+            Self::Decimal(text) | Self::Text(text) | Self::Json(text) | Self::Uuid(text) => text.len(),
+            Self::Other { type_name, text } => type_name.len() + text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Int64Array(items) => size_of_val(&items[..]),
+            Self::Float64Array(items) => size_of_val(&items[..]),
+            Self::TextArray(items) => size_of_val(&items[..]) + items.iter().flatten().map(String::len).sum::<usize>(),
+            _ => 0,
+        };
+        size_of::<Self>() + beside
+    }
+}
+
 /// The name and type of one result column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {

@@ -1,5 +1,6 @@
 //! Numbers for Prometheus: counted since the host started, and read from the store where it knows better.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::system;
+use super::{Standing, system};
 use crate::store::{Depth, Known, Recovered};
 
 /// The outcome of an attempt whose commit was refused.
@@ -37,6 +38,16 @@ struct OfState {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Went {
     to: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSink {
+    sink: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSource {
+    source: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,6 +90,8 @@ pub(crate) struct Metrics {
     answers: Family<Answered, Counter>,
     queue: Family<OfState, Gauge>,
     oldest: Family<OfFunction, Gauge<f64, AtomicU64>>,
+    sinks: Family<OfSink, Gauge>,
+    sources: Family<OfSource, Gauge>,
     resident: Gauge,
     open_files: Gauge,
     most_files: Gauge,
@@ -104,6 +117,8 @@ impl Metrics {
             answers: Family::default(),
             queue: Family::default(),
             oldest: Family::default(),
+            sinks: Family::default(),
+            sources: Family::default(),
             resident: Gauge::default(),
             open_files: Gauge::default(),
             most_files: Gauge::default(),
@@ -141,6 +156,12 @@ impl Metrics {
             "Commits for messages that came over HTTP; each may be for many",
             self.accept_commits.clone(),
         );
+        semel.register(
+            "sink_up",
+            "Whether events go through to a sink: 1, or 0 while it is closed",
+            self.sinks.clone(),
+        );
+        semel.register("source_up", "Whether a source receives: 1, or 0 while it is closed", self.sources.clone());
         semel.register("attempts", "Attempts that ended, by outcome", self.attempts.clone());
         semel.register(
             "refused_commits",
@@ -252,7 +273,7 @@ impl Metrics {
     }
 
     /// All of it in the text format, with what the store has just said.
-    pub(crate) fn scrape(&self, depths: &[Depth]) -> String {
+    pub(crate) fn scrape(&self, depths: &[Depth], ways: &BTreeMap<String, Standing>) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner); // One scrape at a time.
         self.queue.clear();
         self.oldest.clear();
@@ -262,6 +283,14 @@ impl Metrics {
             if let Some(age) = depth.oldest_due {
                 self.oldest.get_or_create(&of(&depth.function)).set(age.as_secs_f64());
             }
+        }
+        for (way, standing) in ways {
+            let up = i64::from(standing.trouble.is_none());
+            match way.split_once(':') {
+                Some(("sink", name)) => self.sinks.get_or_create(&OfSink { sink: name.to_owned() }).set(up),
+                Some((_, name)) => self.sources.get_or_create(&OfSource { source: name.to_owned() }).set(up),
+                None => continue,
+            };
         }
         let process = system::Process::now();
         self.resident.set(gauge(process.resident_bytes));

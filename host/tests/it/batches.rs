@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::deferred::{OK, keys, mailer};
 use crate::flow::{in_order, steer, times, with_flow};
-use crate::harness::{Function, On, Semel, built, on_every_store, until};
+use crate::harness::{Function, On, Semel, built, not_in_vain, on_every_store, until};
 use crate::outside::{Server, Then};
 
 on_every_store!(
@@ -35,10 +35,10 @@ pub(crate) const ALONE: (u32, bool) = (1, false);
 const EIGHT: usize = 8;
 /// In the middle of them.
 const BAD: usize = 3;
-const WRITE: &str = r#"{"do": "write"}"#;
+pub(crate) const WRITE: &str = r#"{"do": "write"}"#;
 
 /// `misbehave` under another name, which uses the tables that are there. One attempt, and time enough for a slow machine.
-fn misbehave(name: &str) -> Function {
+pub(crate) fn misbehave(name: &str) -> Function {
     let manifest =
         [("name = \"misbehave\"", format!("name = \"{name}\"")), ("max_attempts = 2", "max_attempts = 1".into())];
     let function = manifest.iter().fold(built("misbehave").named(name), |function, (from, to)| function.with(from, to));
@@ -81,12 +81,12 @@ async fn commits(semel: &Semel) -> u64 {
     count.expect("a count of commits").parse().expect("a number")
 }
 
-/// Completed on the first attempt, which is the only one on record, and which began in vain once at most.
+/// Completed on the first attempt, which is the only one on record, and which began in vain a few times at most.
 #[track_caller]
 fn unharmed(message: &Value, outcomes: &[String], started: &[(u32, bool)]) {
     assert_eq!((&message["state"], &message["attempt"]), (&json!("completed"), &json!(1)), "{message}");
     assert_eq!(outcomes, ["completed"], "{message}");
-    assert!([&[TOGETHER][..], &[TOGETHER, ALONE], &[ALONE]].contains(&started), "{started:?}: {message}");
+    assert_eq!(not_in_vain(started), [1], "{message}");
 }
 
 /// That all but the one in the middle are unharmed, and that those before it had really begun beside it.
@@ -97,7 +97,11 @@ async fn neighbours_unharmed(semel: &Semel, ids: &[String]) {
             unharmed(message, &semel.outcomes(id).await, &semel.started(id));
         }
         if place < BAD {
-            assert_eq!(semel.started(id), [TOGETHER, ALONE], "it was no batch that was harmed");
+            let started = semel.started(id);
+            assert!(
+                [[TOGETHER, TOGETHER], [TOGETHER, ALONE]].contains(&started[..].try_into().unwrap_or_default()),
+                "{started:?}"
+            );
         }
     }
     assert_eq!(semel.started(&ids[BAD])[0], TOGETHER, "it was no batch that was harmed");
@@ -213,7 +217,8 @@ async fn whose_claim_is_lost_commits_nothing_and_the_others_once(on: On) {
     );
     assert_eq!(semel.change(&stolen).await, 1, "the batch was faster");
     let messages = all_settled(&semel, &ids).await;
-    assert_eq!(semel.started(&ids[0]), [TOGETHER, ALONE], "its commit was refused");
+    let started = semel.started(&ids[0]);
+    assert!(started[0] == TOGETHER && started.len() > 1, "no commit was refused: {started:?}");
     for (place, (id, message)) in ids.iter().zip(&messages).enumerate() {
         let outcomes = semel.outcomes(id).await;
         if place == BAD {

@@ -2,7 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Semel;
+use crate::harness::{On, Semel, on_every_store};
+
+on_every_store!(
+    a_failed_transaction_goes_on_only_after_rollback_to,
+    a_deferred_statement_that_fails_cannot_be_hidden,
+    deferred_statements_are_many_and_keep_their_order,
+    a_batch_names_the_statement_that_failed_and_runs_none_after_it,
+);
 
 /// The results of a script that goes on after errors and ends with ok. Their commit is not asked about.
 async fn results(semel: &Semel, steps: Value) -> Vec<Value> {
@@ -17,9 +24,8 @@ async fn end(semel: &Semel, steps: Value) -> String {
     answer.problem(502)
 }
 
-#[tokio::test]
-async fn a_failed_transaction_goes_on_only_after_rollback_to() {
-    let semel = Semel::start(&["sqlshell"]).await;
+async fn a_failed_transaction_goes_on_only_after_rollback_to(on: On) {
+    let semel = Semel::start_on(on, &["sqlshell"]).await;
     let got = results(
         &semel,
         json!([
@@ -60,9 +66,8 @@ async fn a_savepoint_hides_an_older_one_of_its_name() {
     assert_eq!(semel.sql("SELECT id FROM scratch").await, json!([[4]]));
 }
 
-#[tokio::test]
-async fn a_deferred_statement_that_fails_cannot_be_hidden() {
-    let semel = Semel::start(&["sqlshell"]).await;
+async fn a_deferred_statement_that_fails_cannot_be_hidden(on: On) {
+    let semel = Semel::start_on(on, &["sqlshell"]).await;
     let fine = json!([
         { "sql": "INSERT INTO scratch VALUES (1, 'a')", "deferred": true },
         { "sql": "SELECT value FROM scratch" },
@@ -75,12 +80,41 @@ async fn a_deferred_statement_that_fails_cannot_be_hidden() {
     ]);
     let reason = end(&semel, fails).await;
     assert!(reason.starts_with("failed: "), "{reason}");
-    assert!(reason.contains("UNIQUE"), "{reason}");
+    assert!(reason.to_lowercase().contains("unique"), "{reason}");
+    let seen_later = json!([
+        { "sql": "INSERT INTO scratch VALUES (1, 'b')", "deferred": true },
+        { "sql": "INSERT INTO scratch VALUES (2, 'c')", "deferred": true },
+        { "batch": [{ "sql": "INSERT INTO scratch VALUES (3, 'd')" }] },
+        { "sql": "SELECT value FROM scratch" },
+    ]);
+    let reason = end(&semel, seen_later).await;
+    assert!(reason.starts_with("failed: ") && reason.to_lowercase().contains("unique"), "of the first: {reason}");
+    assert_eq!(semel.sql("SELECT value FROM scratch").await, json!([["a"]]));
 }
 
-#[tokio::test]
-async fn a_batch_names_the_statement_that_failed_and_runs_none_after_it() {
-    let semel = Semel::start(&["sqlshell"]).await;
+/// More than may be under way at once, one of them with more rows than a network holds.
+async fn deferred_statements_are_many_and_keep_their_order(on: On) {
+    let semel = Semel::start_on(on, &["sqlshell"]).await;
+    let long =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 90000) SELECT i, 'a text' FROM n";
+    let mut steps = vec![json!({ "sql": "INSERT INTO scratch VALUES (1, '')", "deferred": true })];
+    for place in 0..150 {
+        let sql = match place {
+            75 if on == On::Postgres => long.to_owned(),
+            _ => format!("UPDATE scratch SET value = value || '{}' WHERE id = $1", place % 10),
+        };
+        let params = if sql == long { json!([]) } else { json!([1]) };
+        steps.push(json!({ "sql": sql, "params": params, "deferred": true }));
+    }
+    steps.push(json!({ "sql": "SELECT value FROM scratch" }));
+    let expected: String =
+        (0..150).filter(|place| *place != 75 || on == On::Sqlite).map(|place| (place % 10).to_string()).collect();
+    let got = results(&semel, json!(steps)).await;
+    assert_eq!(got.last().expect("a result")["rows"], json!([[expected]]));
+}
+
+async fn a_batch_names_the_statement_that_failed_and_runs_none_after_it(on: On) {
+    let semel = Semel::start_on(on, &["sqlshell"]).await;
     let statement = |sql: &str| json!({ "sql": sql });
     let whole = json!([{ "batch": [
         statement("INSERT INTO scratch VALUES (1, 'a'), (2, 'b')"),

@@ -135,7 +135,7 @@ async fn a_manifest_that_is_not_right_is_refused_with_its_line_and_key(on: On) {
         ("[flow]\nrate = \"100 a day\"", ["rate", "100/s"]),
         ("[grants]\nhttp = [\"https://example.com/path\"]", ["http", "without a path"]),
         ("[grants]\nclock = \"fast\"", ["line 10", "fast"]),
-        ("[[trigger.cron]]\nschedule = \"0 3 * * *\"", ["cron", "not available"]),
+        ("[[trigger.cron]]\nschedule = \"0 3 * *\"", ["line 10", "0 3 * *"]),
         ("[flow]\nbatch = \"sometimes\"", ["batch", "sometimes"]),
         ("[retry]\nbackoff = { initial = \"1h\", max = \"1s\" }", ["line 10", "initial"]),
         ("[[limits]]", ["line 9", "limits"]),
@@ -186,7 +186,7 @@ async fn a_migration_may_make_tables_and_nothing_else() {
         ("CREATE TABLE ok (a); ROLLBACK", "transactions"),
         ("ATTACH ':memory:' AS other", "may only make"),
         ("CREATE TABLE semel_mine (a)", "not the app's"),
-        ("INSERT INTO counters SELECT id, seq FROM semel_messages", "not the app's"),
+        ("INSERT INTO counters (id, n) SELECT id, seq FROM semel_messages", "not the app's"),
         ("CREATE TABLE hold (a REFERENCES semel_queue (host))", "not the app's"),
         (
             "CREATE TABLE t AS WITH c(secret) AS (SELECT x'00') SELECT secret FROM c FULL JOIN semel_store USING (secret)",

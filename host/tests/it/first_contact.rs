@@ -1,7 +1,11 @@
 //! The first thing that a host says to a Postgres, and what it says when there is none, or not the right one.
 
+use semel::message::Usage;
+use semel::store::{Commit, Value};
+
 use crate::cluster::Cluster;
 use crate::harness::run;
+use crate::store::{Bench, bounds, deployment, lane};
 
 /// How `semel migrate` is refused with this database, by exit code 1 and words.
 async fn refused(url: &str) -> String {
@@ -53,4 +57,18 @@ async fn a_database_is_spoken_to_in_secret() {
     cluster.only_encrypted().await;
     assert!(refused(&format!("{url}?sslmode=disable")).await.contains("no pg_hba.conf entry"));
     run(folder.path(), &["migrate", "--database", &trusting], &[], "").await.ok();
+    // So is what guests say, by a driver of their own.
+    for (url, id) in [(trusting, "one"), (format!("{url}?sslmode=require"), "two"), (url, "three")] {
+        let bench = Bench::over(url, tempfile::tempdir().expect("a folder")).await;
+        bench.store.deploy(deployment("f")).await.expect("a deploy");
+        bench.enqueue(id).await;
+        let claim = bench.claim_one(lane()).await;
+        let mut session = bench.store.session();
+        session.enter(&claim);
+        let secret = "SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let rows = session.query(secret.into(), vec![], bounds()).await.expect("an answer").rows;
+        assert_eq!(rows, [[Value::Boolean(true)]]);
+        session.leave(None, Usage::default());
+        assert_eq!(session.commit().await, Commit::Committed);
+    }
 }

@@ -677,9 +677,14 @@ pub(crate) async fn run_through(
     done
 }
 
-/// The attempts of these starts, but for those that began together with others and then once more, alone.
+/// The attempts of these starts, but for those that began together with others and then once more. That may be three times: all
+/// together, without a first one that was to blame, and without a second one.
 pub(crate) fn not_in_vain(starts: &[(u32, bool)]) -> Vec<u32> {
-    let later = |place: usize, attempt| starts[place + 1..].contains(&(attempt, false));
+    for (attempt, _) in starts {
+        let together = starts.iter().filter(|start| **start == (*attempt, true)).count();
+        assert!(together <= 3, "an attempt began {together} times together with others: {starts:?}");
+    }
+    let later = |place: usize, attempt: u32| starts[place + 1..].iter().any(|(later, _)| *later == attempt);
     let good = starts.iter().enumerate().filter(|(place, (attempt, together))| !(*together && later(*place, *attempt)));
     good.map(|(_, (attempt, _))| *attempt).collect()
 }

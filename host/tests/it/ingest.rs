@@ -35,7 +35,7 @@ fn lines(lines: &[Value]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-async fn send(semel: &Semel, function: &str, body: impl Into<reqwest::Body>) -> Vec<Value> {
+pub(crate) async fn send(semel: &Semel, function: &str, body: impl Into<reqwest::Body>) -> Vec<Value> {
     let request = semel.post(&format!("/fn/{function}:batch"), body).header("content-type", "application/x-ndjson");
     answers(&request.send().await)
 }

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: it links once. Semel at its boundary (HTTP, the command line, processes that
 //! are killed), and the store behind its traits.
 
+mod brokers;
 mod cluster;
 mod harness;
 mod hostile;
@@ -8,6 +9,7 @@ mod hostile;
 mod doors;
 mod accept;
 mod ingest;
+mod ahead;
 mod cloud_events;
 mod outcomes;
 mod calls;
@@ -17,6 +19,8 @@ mod flow;
 mod batches;
 mod poison;
 mod hosts;
+mod cron;
+mod customers;
 mod keys;
 mod deploys;
 mod versions;
@@ -33,6 +37,9 @@ mod watching;
 mod probes;
 mod commands;
 
+mod sinks_brokers;
+mod sources_brokers;
+mod broker_kills;
 mod outside;
 mod ledger;
 mod calling;
@@ -44,6 +51,8 @@ mod faults;
 mod lost_commits;
 mod drivers;
 mod outages;
+mod sinks;
+mod stalls;
 mod standstill;
 mod rolling;
 

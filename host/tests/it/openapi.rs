@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Semel};
+use crate::harness::{Answer, Semel, built};
 
 const METHODS: [&str; 7] = ["get", "post", "put", "delete", "patch", "options", "trace"];
 struct Document(Value);
@@ -77,7 +77,8 @@ impl Document {
 
 #[tokio::test]
 async fn each_path_has_the_methods_and_answers_that_the_document_says() {
-    let semel = Semel::start(&["counter", "misbehave", "transfer"]).await;
+    let semel = Semel::start(&["counter", "transfer"]).await;
+    semel.deploy(built("misbehave").with("[limits]", "[trigger]\ncron = [{ schedule = \"@yearly\" }]\n[limits]")).await;
     let ended = semel.call("counter", "visits").await.id();
     let failed = semel.call("misbehave", r#"{"do": "error"}"#).await.id();
     semel.call("misbehave", r#"{"do": "log"}"#).await;

@@ -37,7 +37,12 @@ pub(crate) enum Then {
 
 impl Server {
     pub(crate) async fn start(then: Then) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at(0, then).await
+    }
+
+    /// On this port.
+    pub(crate) async fn start_at(port: u16, then: Then) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a port");
         let server = Self {
             address: listener.local_addr().expect("an address"),
             connections: Arc::default(),

@@ -87,7 +87,7 @@ async fn one_poison_message_among_many_costs_no_neighbour_an_attempt(on: On) {
     assert_eq!(semel.sql("SELECT CAST(SUM(n) AS BIGINT) FROM counters").await, json!([[good]]));
     let witness = semel.witness();
     let again = ids.iter().filter(|id| not_in_vain(&witness[*id]) != [1]).count();
-    assert_eq!(again, 0, "messages that began more often than once together in vain and once alone");
+    assert_eq!(again, 0, "messages that began more often than together in vain, and then once");
 }
 
 /// What a message is told to do, and how it ends.

@@ -178,6 +178,7 @@ pub(crate) fn deployment(function: &str) -> Deployment {
             topics: vec!["topic".into()],
             serial: false,
             backlog: None,
+            schedules: vec![],
         },
         manifest: format!("name = \"{function}\""),
         contract: Contract::FinishOnce,

@@ -23,6 +23,7 @@ impl App {
                 topics: vec![],
                 serial: false,
                 backlog: None,
+                schedules: vec![],
             },
             manifest: "name = \"f\"".into(),
             contract: Contract::FinishOnce,

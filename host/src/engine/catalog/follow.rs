@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Catalog, Function, Routed, Table};
+use super::{Catalog, Function, Refusal, Routed, Table};
 use crate::store::{self, FunctionRecord};
 
 /// Between two looks, however often somebody says that something changed.
@@ -38,6 +38,30 @@ impl Catalog {
                 tokio::time::sleep(AGAIN).await;
             }
         }
+    }
+
+    /// Compiles what is deployed and not compiled yet, one after another; a function runs as soon as it is ready. False if
+    /// the store did not give out a component.
+    async fn compile_all(&self) -> bool {
+        let mut all = true;
+        for function in self.all().into_iter().filter(|function| function.compiled.get().is_none()) {
+            let name = &function.manifest().name;
+            match self.compile_stored(&function.digest).await {
+                Ok(compiled) => {
+                    let _ = function.compiled.set(compiled); // Somebody else was faster: the same component.
+                }
+                Err(error) => {
+                    tracing::error!(function = name, %error, "cannot be run; its messages wait");
+                    all &= !matches!(error, Refusal::Store(_));
+                }
+            }
+        }
+        all
+    }
+
+    /// Returns when something is deployed that was not. For one who asks again and again.
+    pub(crate) async fn altered(&self) {
+        self.altered.notified().await;
     }
 
     /// One function. If this host does not know it, the store is asked.
@@ -85,6 +109,7 @@ impl Catalog {
             }
             if table.take(records, self.store.secret()) {
                 self.uncompiled.notify_one();
+                self.altered.notify_one();
             }
             *looked = Some(began);
             return Ok(());

@@ -43,7 +43,7 @@ pub(super) struct Observed {
     pub(super) started_again: u64,
     /// Messages with more starts than attempts.
     pub(super) uncounted: u64,
-    /// Messages with an attempt that started more often than once together with others, in vain, and once alone.
+    /// Messages with an attempt that started more often than it may: see [`Witness::repeats_an_attempt`].
     pub(super) repeated: u64,
     /// Started messages that the database does not have.
     pub(super) strays: u64,

@@ -5,8 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use tokio_postgres::types::Type;
 
 use super::group::Groups;
+use super::guest_sql::Typed;
 use super::{Error, classify};
 use crate::clock::{Timestamp, micros};
 use crate::crash::{self, Point};
@@ -61,19 +63,23 @@ impl Targets {
         for Accept { event, target, .. } in list {
             match target {
                 Target::Function(name) => names.insert(name.as_str()),
-                Target::Subscribers => topics.insert(event.topic.as_str()),
+                Target::Subscribers | Target::Inbox(_) => topics.insert(event.topic.as_str()),
             };
         }
         let (mut room, mut subscribers) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
-        if !names.is_empty() {
-            let find = sqlx::query_as(TARGET).bind(Vec::from_iter(names));
-            room.extend(find.fetch_all(&mut *connection).await.map_err(classify)?);
-        }
+        let mut found: Vec<(String, String)> = Vec::new();
         if !topics.is_empty() {
             let find = sqlx::query_as(SUBSCRIBERS).bind(Vec::from_iter(topics));
-            let found: Vec<(String, String)> = find.fetch_all(connection).await.map_err(classify)?;
-            found.into_iter().for_each(|(topic, function)| subscribers.entry(topic).or_default().push(function));
+            found = find.fetch_all(&mut *connection).await.map_err(classify)?;
         }
+        if list.iter().any(|accept| matches!(accept.target, Target::Inbox(_))) {
+            names.extend(found.iter().map(|(_, function)| function.as_str()));
+        }
+        if !names.is_empty() {
+            let find = sqlx::query_as(TARGET).bind(Vec::from_iter(names));
+            room.extend(find.fetch_all(connection).await.map_err(classify)?);
+        }
+        found.into_iter().for_each(|(topic, function)| subscribers.entry(topic).or_default().push(function));
         Ok(Self { room, subscribers })
     }
 }
@@ -105,10 +111,13 @@ async fn take_keys(
 ) -> Result<HashMap<Scoped, Standing>, Error> {
     let mut wanted: HashMap<Scoped, (&Key, &Event)> = HashMap::new();
     for Accept { event, target, key } in list {
-        if let (Target::Function(name), Some(key)) = (target, key)
-            && targets.room.contains_key(name)
-        {
-            wanted.entry((name.clone(), key.key.clone())).or_insert((key, event));
+        let scope = match target {
+            Target::Function(name) => targets.room.contains_key(name).then_some(name),
+            Target::Inbox(source) => targets.subscribers.contains_key(&event.topic).then_some(source),
+            Target::Subscribers => None,
+        };
+        if let (Some(scope), Some(key)) = (scope, key) {
+            wanted.entry((scope.clone(), key.key.clone())).or_insert((key, event));
         }
     }
     if wanted.is_empty() {
@@ -214,6 +223,12 @@ fn decide(list: &[Accept], mut targets: Targets, mut known: HashMap<Scoped, Stan
                 Some(room) => decided.single(event, name, key.as_ref(), room, &mut known),
                 None => Enqueued::NoTarget,
             },
+            Target::Inbox(source) => match targets.subscribers.get(&event.topic) {
+                Some(functions) => {
+                    decided.received(event, source, key.as_ref(), functions, &mut targets.room, &mut known)
+                }
+                None => Enqueued::NoTarget,
+            },
         };
         decided.answers.push(answer);
     }
@@ -250,6 +265,35 @@ impl Decided {
             known.insert(scoped, Standing { fingerprint, message: message.clone(), ended_as: None });
         }
         Enqueued::Accepted(vec![message])
+    }
+
+    fn received(
+        &mut self,
+        event: &Event,
+        source: &str,
+        key: Option<&Key>,
+        functions: &[String],
+        room: &mut HashMap<String, Option<i64>>,
+        known: &mut HashMap<Scoped, Standing>,
+    ) -> Enqueued {
+        let key = key.map(|key| ((source.to_owned(), key.key.clone()), key));
+        if let Some((scoped, key)) = &key
+            && let Some(standing) = known.get(scoped)
+        {
+            return standing.answer(key);
+        }
+        if functions.iter().any(|name| room.get(name).is_some_and(|room| room.is_some_and(|room| room <= 0))) {
+            self.unused.extend(key.map(|(scoped, _)| scoped));
+            return Enqueued::BacklogFull;
+        }
+        for name in functions {
+            room.entry(name.clone()).and_modify(take_one);
+        }
+        if let Some((scoped, key)) = key {
+            let (fingerprint, message) = (key.fingerprint.clone(), message_id(&event.id, source));
+            known.insert(scoped, Standing { fingerprint, message, ended_as: None });
+        }
+        Enqueued::Accepted(functions.iter().map(|name| self.insert(event, name)).collect())
     }
 
     /// Returns the message's id.
@@ -303,6 +347,22 @@ impl Messages {
             .bind(self.bodies)
             .bind(self.priorities)
             .bind(self.delays)
+    }
+
+    /// The same for a statement in a guest's session.
+    pub(super) fn typed(&self) -> [Typed<'_>; 10] {
+        [
+            (&self.ids, Type::TEXT_ARRAY),
+            (&self.events, Type::TEXT_ARRAY),
+            (&self.functions, Type::TEXT_ARRAY),
+            (&self.topics, Type::TEXT_ARRAY),
+            (&self.groups, Type::TEXT_ARRAY),
+            (&self.content_types, Type::TEXT_ARRAY),
+            (&self.headers, Type::TEXT_ARRAY),
+            (&self.bodies, Type::BYTEA_ARRAY),
+            (&self.priorities, Type::INT8_ARRAY),
+            (&self.delays, Type::INT8_ARRAY),
+        ]
     }
 }
 

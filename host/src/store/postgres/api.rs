@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
 
 use super::accept::Messages;
-use super::guest_sql::refused;
+use super::guest_sql::{Typed, refused};
 use crate::message::Event;
 use crate::store::{Published, SqlError, StateOp, StateReply};
 
@@ -22,50 +22,50 @@ const PUBLISH: &str = include_str!("publish.sql");
 const SCAN_BYTES: i64 = 8 << 20;
 
 /// One operation on the key-value store.
-pub(super) async fn state(sql: &mut PgConnection, token: [u8; 16], op: StateOp) -> Result<StateReply, SqlError> {
-    run(sql, token, op).await.map_err(refused)
+pub(super) async fn state(client: &Client, token: [u8; 16], op: StateOp) -> Result<StateReply, SqlError> {
+    run(client, token, op).await.map_err(refused)
 }
 
-async fn run(sql: &mut PgConnection, token: [u8; 16], op: StateOp) -> Result<StateReply, sqlx::Error> {
-    let token = token.to_vec();
+async fn run(client: &Client, token: [u8; 16], op: StateOp) -> Result<StateReply, Error> {
+    const KEY: Type = Type::TEXT;
+    let token: Typed<'_> = (&&token[..], Type::BYTEA);
     Ok(match op {
         StateOp::Get { key } => {
-            let get = sqlx::query_scalar(STATE_GET).bind(token).bind(key).bind(false);
-            StateReply::Value(get.fetch_one(sql).await?)
+            let row = client.query_typed_one(STATE_GET, &[token, (&key, KEY), (&false, Type::BOOL)]).await?;
+            StateReply::Value(row.try_get(0)?)
         }
         StateOp::Set { key, value } => {
-            sqlx::query(STATE_SET).bind(token).bind(key).bind(value).execute(sql).await?;
+            client.execute_typed(STATE_SET, &[token, (&key, KEY), (&value, Type::BYTEA)]).await?;
             StateReply::Done
         }
         StateOp::Delete { key } => {
-            let delete = sqlx::query_scalar(STATE_DELETE).bind(token).bind(key);
-            StateReply::Deleted(delete.fetch_one(sql).await?)
+            let row = client.query_typed_one(STATE_DELETE, &[token, (&key, KEY)]).await?;
+            StateReply::Deleted(row.try_get(0)?)
         }
         StateOp::Add { key, delta } => {
-            let add = sqlx::query_scalar(STATE_ADD).bind(token).bind(key).bind(delta);
-            let sum: Option<i64> = add.fetch_one(sql).await?;
+            let row = client.query_typed_one(STATE_ADD, &[token, (&key, KEY), (&delta, Type::INT8)]).await?;
+            let sum: Option<i64> = row.try_get(0)?;
             sum.map_or(StateReply::NotACounter, StateReply::Sum)
         }
         StateOp::Scan { prefix, after, limit } => {
-            let scan =
-                sqlx::query(STATE_SCAN).bind(token).bind(prefix).bind(after).bind(i64::from(limit)).bind(SCAN_BYTES);
-            let rows = scan.fetch_all(sql).await?;
-            StateReply::Entries(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+            let limits: [Typed<'_>; 2] = [(&i64::from(limit), Type::INT8), (&SCAN_BYTES, Type::INT8)];
+            let [limit, bytes] = limits;
+            let rows = client.query_typed(STATE_SCAN, &[token, (&prefix, KEY), (&after, KEY), limit, bytes]).await?;
+            let entry = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+            StateReply::Entries(rows.iter().map(entry).collect::<Result<_, Error>>()?)
         }
     })
 }
 
 /// Puts events into the queue as part of the transaction; all or none.
-pub(super) async fn publish(
-    sql: &mut PgConnection,
-    token: [u8; 16],
-    events: Vec<Event>,
-) -> Result<Published, SqlError> {
+pub(super) async fn publish(client: &Client, token: [u8; 16], events: Vec<Event>) -> Result<Published, SqlError> {
     let topics: Vec<&str> = events.iter().map(|event| event.topic.as_str()).collect();
-    let find = sqlx::query(SUBSCRIBERS).bind(token.to_vec()).bind(topics);
+    let token: Typed<'_> = (&&token[..], Type::BYTEA);
+    let rows = client.query_typed(SUBSCRIBERS, &[token.clone(), (&topics, Type::TEXT_ARRAY)]).await.map_err(refused)?;
     let mut targets: HashMap<String, Vec<String>> = HashMap::new();
-    for row in find.fetch_all(&mut *sql).await.map_err(refused)? {
-        targets.entry(row.get(0)).or_default().push(row.get(1));
+    for row in rows {
+        let function = row.try_get(1).map_err(refused)?;
+        targets.entry(row.try_get(0).map_err(refused)?).or_default().push(function);
     }
     let mut messages = Messages::default();
     for event in &events {
@@ -76,6 +76,6 @@ pub(super) async fn publish(
             messages.add(event, function);
         }
     }
-    let publish = messages.bind(sqlx::query(PUBLISH).bind(token.to_vec()));
-    publish.execute(sql).await.map(|_| Published::Done).map_err(refused)
+    let parameters: Vec<Typed<'_>> = std::iter::once(token).chain(messages.typed()).collect();
+    client.execute_typed(PUBLISH, &parameters).await.map(|_| Published::Done).map_err(refused)
 }

@@ -12,6 +12,7 @@ use crate::message::Contract;
 use crate::store::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 
 const SAME: &str = include_str!("deploy_same.sql");
+const BUILT_IN: &str = include_str!("built_in.sql");
 const COMPONENT: &str = include_str!("deploy_component.sql");
 const VERSION: &str = include_str!("deploy_version.sql");
 const SERIAL_WAS: &str = include_str!("deploy_serial_was.sql");
@@ -21,6 +22,8 @@ const SERIAL: &str = include_str!("deploy_serial.sql");
 const PARALLEL: &str = include_str!("deploy_parallel.sql");
 const UNSUBSCRIBE: &str = include_str!("deploy_unsubscribe.sql");
 const SUBSCRIBE: &str = include_str!("deploy_subscribe.sql");
+const UNSCHEDULE: &str = include_str!("deploy_unschedule.sql");
+const SCHEDULE: &str = include_str!("deploy_schedule.sql");
 const MIGRATIONS_AFTER: &str = include_str!("migrations_after.sql");
 const PAUSE: &str = include_str!("pause.sql");
 const REMOVE: &str = include_str!("remove.sql");
@@ -46,6 +49,19 @@ impl Catalog for Postgres {
         let version = deploy.await?;
         self.wake.all_deployed();
         Ok(Deployed { version, migrations })
+    }
+
+    async fn install(&self, what: &str, of: Activation) -> Result<(), Error> {
+        let what = what.to_owned();
+        let install = self.engine.transaction(move |connection| {
+            Box::pin(async move {
+                connection.execute(roles::LOCK).await.map_err(classify)?;
+                let version = sqlx::query(BUILT_IN).bind(&of.function).bind(what);
+                version.execute(&mut *connection).await.map_err(classify)?;
+                activate(connection, 1, &of).await
+            })
+        });
+        install.await
     }
 
     async fn activate(&self, version: i64, of: Activation) -> Result<Vec<String>, Error> {
@@ -82,6 +98,8 @@ impl Catalog for Postgres {
                 let remove = sqlx::query(REMOVE).bind(&function).execute(&mut *connection);
                 let known = remove.await.map_err(classify)?.rows_affected() == 1;
                 sqlx::query(UNSUBSCRIBE).bind(&function).execute(&mut *connection).await.map_err(classify)?;
+                let unschedule = sqlx::query(UNSCHEDULE).bind(&function).bind(Vec::<String>::new());
+                unschedule.execute(&mut *connection).await.map_err(classify)?;
                 let waiting = sqlx::query_scalar(REMOVE_WAITING).bind(function).fetch_one(connection);
                 let waiting = unsigned(waiting.await.map_err(classify)?);
                 Ok(known.then_some(waiting))
@@ -178,6 +196,10 @@ async fn activate(connection: &mut PgConnection, version: i64, of: &Activation) 
     for topic in &of.topics {
         let subscribe = sqlx::query(SUBSCRIBE).bind(topic).bind(&of.function);
         subscribe.execute(&mut *connection).await.map_err(classify)?;
+    }
+    for sql in [UNSCHEDULE, SCHEDULE] {
+        let schedules = sqlx::query(sql).bind(&of.function).bind(&of.schedules);
+        schedules.execute(&mut *connection).await.map_err(classify)?;
     }
     Ok(())
 }

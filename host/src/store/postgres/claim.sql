@@ -30,4 +30,4 @@ SET state = 'running', attempt = q.attempt + 1, fence = q.fence + 1, suspect = f
 FROM picked p, clock c, semel.messages m
 WHERE q.seq = p.seq AND m.seq = p.seq
 RETURNING q.seq, q.fence, q.attempt, q.attempts_before, q.claimed_at,
-          m.id, m.function, m.topic, m.group_key, m.content_type, m.headers, m.body, m.accepted_at
+          m.id, m.event, m.function, m.topic, m.group_key, m.content_type, m.headers, m.body, m.accepted_at

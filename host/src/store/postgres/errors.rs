@@ -18,9 +18,21 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
             _ => Error::Broken(text),
         };
     };
-    let (code, message) = (database.code().unwrap_or_default(), database.message());
+    said(&database.code().unwrap_or_default(), database.message())
+}
+
+/// What an error of the host's own statements in a guest's session means.
+pub(super) fn classify_guests(error: &tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(database) => said(database.code().code(), database.message()),
+        None => Error::Unavailable(error.to_string()),
+    }
+}
+
+/// What the server said.
+fn said(code: &str, message: &str) -> Error {
     let text = format!("{message} (SQLSTATE {code})");
-    match (code.as_ref(), code.get(..2).unwrap_or_default()) {
+    match (code, code.get(..2).unwrap_or_default()) {
         ("55P03", _) | (_, "40") => Error::Busy(text),
         // A login that was changed, or a database that was renamed, under a host that is up: a person mends that.
         ("25P03" | "25P02" | "3D000", _) | (_, "08" | "28" | "53" | "57") => Error::Unavailable(text),
@@ -58,13 +70,23 @@ fn not_encrypted(place: &str, why: &str) -> Error {
 }
 
 /// Why an app's session could not be opened: refused if it was the login.
-pub(super) fn at_login(error: sqlx::Error) -> Error {
+pub(super) fn at_login(error: &tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(database) if database.code().code().starts_with("28") => not_let_in(database.message()),
+        _ => classify_guests(error),
+    }
+}
+
+/// The same of a session of the owner of an app's tables.
+pub(super) fn at_owners_login(error: sqlx::Error) -> Error {
     match error.as_database_error() {
-        Some(database) if database.code().is_some_and(|code| code.starts_with("28")) => {
-            Error::Refused(format!("the login of the app is refused: {}", database.message()))
-        }
+        Some(database) if database.code().is_some_and(|code| code.starts_with("28")) => not_let_in(database.message()),
         _ => classify(error),
     }
+}
+
+fn not_let_in(message: &str) -> Error {
+    Error::Refused(format!("the login of the app is refused: {message}"))
 }
 
 /// Why the schema could not be made.

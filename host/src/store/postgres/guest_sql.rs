@@ -1,92 +1,205 @@
 //! A guest's statement: one at a time by the extended protocol, its parameters of the types that the server infers.
 //!
-//! The driver keeps plans by text alone. A session's are thrown away with its transaction (`guests.rs`), parameters go
-//! in as the types of the very plan that will run, and each text of the host's own begins with a comment, which the gate
-//! takes from every text of a guest's (`gate.rs`): so none is ever served by a plan that was made for somebody else.
+//! A session keeps plans by a guest's text, and of guests' texts alone: the host's own statements are planned each time, under
+//! no name. Parameters go in as the types of the very plan that will run. So no text is served by what was planned for another.
 
-use futures_util::StreamExt;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow, PgStatement, PgTypeInfo, PgTypeKind};
-use sqlx::{Arguments, AssertSqlSafe, Column as _, Either, Executor, Row, Statement as _, TypeInfo, ValueRef};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 
-use super::values::{self, Parameter, Raw};
-use crate::store::{Bounds, Column, DatabaseError, Rows, SqlError, Value};
+use futures_util::TryStreamExt;
+use futures_util::future::join3;
+use tokio_postgres::types::{Kind, ToSql, Type};
+use tokio_postgres::{Client, Error, Row, RowStream, Statement};
 
-/// Types with a number below this came with the server; the driver shows their names in capitals.
-const FIRST_OWN: u32 = 16_384;
+use super::values::{self, Parameter, Raw, Seen};
+use crate::store::{Bounds, Column, DatabaseError, Rows, SqlError, Value, Wanted};
+
 /// Rows of no named type, arrays of them, and nothing at all: the server gives these out and does not take them back.
 const ONE_WAY: [u32; 3] = [2249, 2287, 2278];
 /// Texts that are asked for at once.
 const TEXTS: usize = 500;
+/// Texts whose plan a session keeps.
+const PLANS: usize = 64;
 
-/// What the guest is told of a driver's error.
-pub(super) fn refused(error: sqlx::Error) -> SqlError {
-    if matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::TypeNotFound { .. }) {
-        let why = "a type in this statement is unknown to the host's driver: write it as text there (value::text, or \
+/// How often a plan in the making is looked at, and how often it is begun again.
+const LOOKS: u32 = 32;
+const ROUNDS: u32 = 64;
+
+/// A parameter of a statement of the host's own.
+pub(super) type Typed<'p> = (&'p (dyn ToSql + Sync), Type);
+
+/// The plans that a session keeps, by the texts of guests.
+#[derive(Default)]
+pub(super) struct Plans {
+    known: HashMap<String, Statement>,
+    /// Whether something was left on the server that is known no more.
+    pub(super) spoiled: bool,
+}
+
+impl Plans {
+    /// From now on each text is planned anew.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    async fn of(&mut self, client: &Client, text: &str) -> Result<Statement, SqlError> {
+        if let Some(known) = self.known.get(text) {
+            return Ok(known.clone());
+        }
+        let plan = self.make(client, text).await?;
+        if self.known.len() >= PLANS
+            && let Some(any) = self.known.keys().next().cloned()
+        {
+            self.known.remove(&any);
+        }
+        self.known.insert(text.to_owned(), plan.clone());
+        Ok(plan)
+    }
+
+    /// The driver looks up what a type is made of, and what that is made of, and for each takes more of the stack. It takes one
+    /// look, at least, for each; and it remembers those types that it has come to the end of.
+    async fn make(&mut self, client: &Client, text: &str) -> Result<Statement, SqlError> {
+        for _ in 0..ROUNDS {
+            if let Some(plan) = in_looks(LOOKS, client.prepare(text)).await {
+                return plan.map_err(refused);
+            }
+            self.spoiled = true;
+        }
+        let why = "a type in this statement is made of too many others: write it as text there (value::text, or \
                    $1::text::its_type)";
-        return SqlError::Database(Box::new(DatabaseError {
+        Err(SqlError::Database(Box::new(DatabaseError {
             sqlstate: "0A000".into(),
             message: why.into(),
             ..DatabaseError::default()
-        }));
+        })))
     }
-    let sqlx::Error::Database(error) = error else {
+}
+
+/// What comes of a future that is looked at so many times at most.
+async fn in_looks<T>(looks: u32, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut left) = (pin!(work), looks);
+    let look = poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    });
+    look.await
+}
+
+/// A guest's statement, ready to be run.
+pub(super) struct Prepared {
+    statement: Statement,
+    arguments: Vec<Raw>,
+}
+
+/// What the guest is told of a driver's error.
+pub(super) fn refused(error: Error) -> SqlError {
+    let Some(error) = error.as_db_error() else {
         tracing::debug!(%error, "a guest's statement ended without an answer");
         return SqlError::Doomed("the database is not available".into());
     };
-    let sqlstate = error.code().unwrap_or_default().into_owned();
+    let sqlstate = error.code().code().to_owned();
     let class = sqlstate.get(..2).unwrap_or_default();
     if matches!(class, "08" | "40" | "53" | "57" | "58" | "SM" | "XX") && sqlstate != "57014" || sqlstate == "25P03" {
         return SqlError::Doomed(error.message().to_owned());
     }
-    let postgres = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-    let position = postgres.and_then(|error| match error.position() {
-        Some(sqlx::postgres::PgErrorPosition::Original(place)) => u32::try_from(place).ok(),
+    let position = match error.position() {
+        Some(tokio_postgres::error::ErrorPosition::Original(place)) => Some(*place),
         _ => None,
-    });
+    };
     SqlError::Database(Box::new(DatabaseError {
         sqlstate,
         message: error.message().to_owned(),
         constraint: error.constraint().map(str::to_owned),
         table: error.table().map(str::to_owned),
-        column: postgres.and_then(|error| error.column()).map(str::to_owned),
+        column: error.column().map(str::to_owned),
         position,
     }))
 }
 
-/// Runs a statement that has passed the gate. More rows or bytes than the bounds allow: an error, with the rest unread.
-pub(super) async fn query(
-    sql: &mut PgConnection,
+/// Makes a statement that has passed the gate ready to run.
+pub(super) async fn prepare(
+    client: &Client,
+    plans: &mut Plans,
     text: &str,
     params: &[Value],
-    bounds: Bounds,
-    reads: bool,
-) -> Result<Rows, SqlError> {
-    let (statement, arguments) = prepare(sql, text, params).await?;
-    let mut rows = run(sql, &statement, arguments, bounds).await?;
+) -> Result<Prepared, SqlError> {
+    let statement = plans.of(client, text).await?;
+    let types = statement.params();
+    if types.len() != params.len() {
+        let (uses, given) = (types.len(), params.len());
+        return Err(SqlError::Parameter(format!("the statement uses {uses} parameters, but {given} were given")));
+    }
+    let mut arguments = Vec::with_capacity(params.len());
+    for (place, (value, of)) in params.iter().zip(types).enumerate() {
+        let wrong = |why: String| SqlError::Parameter(format!("parameter ${}: {why}", place + 1));
+        arguments.push(Raw(match values::parameter(value, base(of)).map_err(wrong)? {
+            Parameter::Binary(bytes) => bytes,
+            Parameter::Text(text) => Some(by_input_function(client, of, &text).await?.map_err(wrong)?),
+        }));
+    }
+    Ok(Prepared { statement, arguments })
+}
+
+/// Runs a statement. More rows or bytes than the bounds allow: an error, with the rest unread.
+pub(super) async fn query(client: &Client, prepared: Prepared, bounds: Bounds, reads: bool) -> Result<Rows, SqlError> {
+    let Prepared { statement, arguments } = prepared;
+    let answers = client.query_raw(&statement, arguments).await.map_err(refused)?;
+    let mut rows = in_full(client, read_all(answers, bounds).await?).await?;
+    rows.columns = columns(&statement);
     if reads {
         rows.changed = 0; // The server counts rows that were read as well.
     }
     Ok(rows)
 }
 
+/// Runs a statement while others that come after it are sent already: nothing more can be asked about its answer.
+pub(super) async fn answer(
+    client: &Client,
+    prepared: Prepared,
+    bounds: Bounds,
+    reads: bool,
+    wanted: Wanted,
+) -> Result<Rows, SqlError> {
+    let Prepared { statement, arguments } = prepared;
+    if wanted == Wanted::Count {
+        let changed = client.execute_raw(&statement, arguments).await.map_err(refused)?;
+        return Ok(Rows { changed: if reads { 0 } else { changed }, ..Rows::default() });
+    }
+    let answers = client.query_raw(&statement, arguments).await.map_err(refused)?;
+    let (rows, unread) = read_all(answers, bounds).await?;
+    if !unread.is_empty() {
+        return Err(SqlError::Doomed("a value of a type that takes a question of its own".into()));
+    }
+    Ok(Rows { columns: columns(&statement), changed: if reads { 0 } else { rows.changed }, ..rows })
+}
+
 /// Opens a cursor on the server, for a text that only reads. Returns the columns.
 pub(super) async fn declare(
-    sql: &mut PgConnection,
+    client: &Client,
+    plans: &mut Plans,
     number: u32,
     text: &str,
     params: &[Value],
 ) -> Result<Vec<Column>, SqlError> {
-    let (statement, arguments) = prepare(sql, text, params).await?;
-    let declare = AssertSqlSafe(format!("DECLARE {} NO SCROLL CURSOR FOR {text}", cursor(number)));
-    sqlx::query_with(declare, arguments).persistent(false).execute(sql).await.map_err(refused)?;
+    let Prepared { statement, arguments } = prepare(client, plans, text, params).await?;
+    let declare = format!("DECLARE {} NO SCROLL CURSOR FOR {text}", cursor(number));
+    let types = statement.params().iter().cloned();
+    let typed: Vec<Typed<'_>> = arguments.iter().zip(types).map(|(argument, of)| (argument as _, of)).collect();
+    client.execute_typed(&declare, &typed).await.map_err(refused)?;
     Ok(columns(&statement))
 }
 
 /// The next rows of a cursor on the server.
-pub(super) async fn fetch(sql: &mut PgConnection, number: u32, bounds: Bounds) -> Result<Rows, SqlError> {
+pub(super) async fn fetch(client: &Client, number: u32, bounds: Bounds) -> Result<Rows, SqlError> {
     let text = format!("FETCH FORWARD {} FROM {}", bounds.rows, cursor(number));
-    let (statement, arguments) = prepare(sql, &text, &[]).await?;
-    run(sql, &statement, arguments, bounds).await
+    let answers = client.query_typed_raw(&text, Vec::<(Raw, Type)>::new()).await.map_err(refused)?;
+    in_full(client, read_all(answers, bounds).await?).await
 }
 
 /// The name of a cursor.
@@ -95,101 +208,64 @@ pub(super) fn cursor(number: u32) -> String {
 }
 
 /// The number of the type itself, of a domain's that of what it is over.
-fn base(info: &PgTypeInfo) -> u32 {
-    match info.kind() {
-        PgTypeKind::Domain(over) => base(over),
-        _ => info.oid().map_or(0, |oid| oid.0),
+fn base(of: &Type) -> u32 {
+    match of.kind() {
+        Kind::Domain(over) => base(over),
+        _ => of.oid(),
     }
 }
 
-fn name(info: &PgTypeInfo) -> String {
-    let name = info.name().trim_matches('"');
-    if info.oid().is_none_or(|oid| oid.0 < FIRST_OWN) { name.to_ascii_lowercase() } else { name.to_owned() }
+fn name(of: &Type) -> String {
+    match of.kind() {
+        Kind::Array(item) if of.name().starts_with('_') => format!("{}[]", name(item)),
+        _ => of.name().to_owned(),
+    }
 }
 
-fn columns(statement: &PgStatement) -> Vec<Column> {
-    let column = |column: &sqlx::postgres::PgColumn| Column {
-        name: column.name().to_owned(),
-        type_name: name(column.type_info()),
-    };
-    statement.columns().iter().map(column).collect()
-}
-
-async fn prepare(sql: &mut PgConnection, text: &str, params: &[Value]) -> Result<(PgStatement, PgArguments), SqlError> {
-    let statement: PgStatement =
-        sql.prepare(sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(text.to_owned()))).await.map_err(refused)?;
-    let types = match statement.parameters() {
-        Some(Either::Left(types)) => types.to_vec(),
-        _ => Vec::new(),
-    };
-    if types.len() != params.len() {
-        let (uses, given) = (types.len(), params.len());
-        return Err(SqlError::Parameter(format!("the statement uses {uses} parameters, but {given} were given")));
-    }
-    let mut arguments = PgArguments::default();
-    for (place, (value, info)) in params.iter().zip(types).enumerate() {
-        let wrong = |why: String| SqlError::Parameter(format!("parameter ${}: {why}", place + 1));
-        let bytes = match values::parameter(value, base(&info)).map_err(wrong)? {
-            Parameter::Binary(bytes) => bytes,
-            Parameter::Text(text) => Some(by_input_function(sql, &info, text).await?.map_err(wrong)?),
-        };
-        let oid = info.oid().map_or(0, |oid| oid.0);
-        arguments.add(Raw { oid, bytes }).map_err(|error| wrong(error.to_string()))?;
-    }
-    Ok((statement, arguments))
+fn columns(statement: &Statement) -> Vec<Column> {
+    let columns = statement.columns().iter();
+    columns.map(|column| Column { name: column.name().to_owned(), type_name: name(column.type_()) }).collect()
 }
 
 /// What a type's input function makes of a text, in binary form. A text that it refuses leaves the transaction as it was.
-async fn by_input_function(
-    sql: &mut PgConnection,
-    info: &PgTypeInfo,
-    text: String,
-) -> Result<Result<Vec<u8>, String>, SqlError> {
-    let number = info.oid().map_or(0, |oid| i64::from(oid.0));
-    let called = sqlx::query_scalar("-- host\nSELECT pg_catalog.format_type($1::bigint::oid, -1)").bind(number);
-    let called: String = called.fetch_one(&mut *sql).await.map_err(refused)?; // With -1: of no length, which would cut.
-    sql.execute("SAVEPOINT semel_convert").await.map_err(refused)?;
-    let convert = AssertSqlSafe(format!("-- host\nSELECT CAST($1::text AS {called})"));
-    let converted = sqlx::query(convert).persistent(false).bind(text).fetch_one(&mut *sql).await;
-    let converted = match converted {
+async fn by_input_function(client: &Client, of: &Type, text: &str) -> Result<Result<Vec<u8>, String>, SqlError> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    // By its name in the catalog a type is of no length, which would cut.
+    let convert = format!("SELECT CAST($1::pg_catalog.text AS {}.{})", quoted(of.schema()), quoted(of.name()));
+    let (set, converted, released) = join3(
+        client.batch_execute("SAVEPOINT semel_convert"),
+        client.query_typed_one(&convert, &[(&text, Type::TEXT)]),
+        client.batch_execute("RELEASE semel_convert"),
+    )
+    .await;
+    set.map_err(refused)?;
+    match converted {
         Ok(row) => {
-            Ok(row.try_get_raw(0).ok().and_then(|raw| raw.as_bytes().map(<[u8]>::to_vec).ok()).unwrap_or_default())
+            released.map_err(refused)?;
+            Ok(Ok(seen(&row, 0)?.unwrap_or_default().to_vec()))
         }
-        Err(sqlx::Error::Database(error)) => {
-            sql.execute("ROLLBACK TO semel_convert").await.map_err(refused)?;
-            Err(error.message().to_owned())
+        Err(error) if error.as_db_error().is_some() => {
+            let undo = client.batch_execute("ROLLBACK TO semel_convert; RELEASE semel_convert");
+            undo.await.map_err(refused)?;
+            Ok(Err(error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default()))
         }
-        Err(error) => return Err(refused(error)),
-    };
-    sql.execute("RELEASE semel_convert").await.map_err(refused)?;
-    Ok(converted)
+        Err(error) => Err(refused(error)),
+    }
 }
 
 /// A value whose text only the server knows: its row and column, and what it is.
 struct Unread {
     row: usize,
     column: usize,
-    type_name: String,
+    of: Type,
     raw: Raw,
 }
 
-async fn run(
-    sql: &mut PgConnection,
-    statement: &PgStatement,
-    arguments: PgArguments,
-    bounds: Bounds,
-) -> Result<Rows, SqlError> {
-    let mut rows = Rows { columns: columns(statement), ..Rows::default() };
-    let (mut bytes, mut unread) = (0, Vec::new());
-    let mut answers = Executor::fetch_many(&mut *sql, statement.query_with(arguments));
-    while let Some(answer) = answers.next().await {
-        let row = match answer.map_err(refused)? {
-            Either::Left(done) => {
-                rows.changed += done.rows_affected();
-                continue;
-            }
-            Either::Right(row) => row,
-        };
+/// All rows, and what of them is yet to be asked for.
+async fn read_all(answers: RowStream, bounds: Bounds) -> Result<(Rows, Vec<Unread>), SqlError> {
+    let mut answers = pin!(answers);
+    let (mut rows, mut bytes, mut unread) = (Rows::default(), 0, Vec::new());
+    while let Some(row) = answers.try_next().await.map_err(refused)? {
         if rows.rows.len() >= bounds.rows as usize {
             return Err(SqlError::TooManyRows);
         }
@@ -199,38 +275,40 @@ async fn run(
         }
         rows.rows.push(values);
     }
-    drop(answers);
+    rows.changed = answers.rows_affected().unwrap_or_default();
+    Ok((rows, unread))
+}
+
+/// With the texts that only the server knows.
+async fn in_full(client: &Client, (mut rows, unread): (Rows, Vec<Unread>)) -> Result<Rows, SqlError> {
     for unread in unread.chunks(TEXTS) {
-        for (Unread { row, column, type_name, .. }, text) in unread.iter().zip(texts(sql, unread).await?) {
-            rows.rows[*row][*column] = Value::Other { type_name: type_name.clone(), text };
+        for (Unread { row, column, of, .. }, text) in unread.iter().zip(texts(client, unread).await?) {
+            rows.rows[*row][*column] = Value::Other { type_name: name(of), text };
         }
     }
     Ok(rows)
 }
 
-fn read(row: &PgRow, place: usize, bytes: &mut usize, unread: &mut Vec<Unread>) -> Result<Vec<Value>, SqlError> {
+fn seen(row: &Row, column: usize) -> Result<Option<&[u8]>, SqlError> {
+    Ok(row.try_get::<_, Option<Seen<'_>>>(column).map_err(refused)?.map(|seen| seen.0))
+}
+
+fn read(row: &Row, place: usize, bytes: &mut usize, unread: &mut Vec<Unread>) -> Result<Vec<Value>, SqlError> {
     let mut values = Vec::with_capacity(row.len());
-    for column in 0..row.len() {
-        let raw = row.try_get_raw(column).map_err(refused)?;
-        let binary = if raw.is_null() { None } else { raw.as_bytes().ok() };
+    for (column, of) in row.columns().iter().map(tokio_postgres::Column::type_).enumerate() {
+        let binary = seen(row, column)?;
         *bytes += binary.map_or(0, <[u8]>::len) + size_of::<Value>();
         let Some(binary) = binary else {
             values.push(Value::Null);
             continue;
         };
-        let info = raw.type_info();
-        let oid = info.oid().map_or(0, |oid| oid.0);
-        values.push(match (values::value(oid, binary), info.kind()) {
+        let other = |text| Value::Other { type_name: name(of), text };
+        values.push(match (values::value(of.oid(), binary), of.kind()) {
             (Some(value), _) => value,
-            (None, PgTypeKind::Enum(_)) => {
-                Value::Other { type_name: name(&info), text: String::from_utf8_lossy(binary).into_owned() }
-            }
-            (None, _) if ONE_WAY.contains(&oid) => {
-                Value::Other { type_name: name(&info), text: in_hexadecimal(binary) }
-            }
+            (None, Kind::Enum(_)) => other(String::from_utf8_lossy(binary).into_owned()),
+            (None, _) if ONE_WAY.contains(&of.oid()) => other(in_hexadecimal(binary)),
             (None, _) => {
-                let raw = Raw { oid, bytes: Some(binary.to_vec()) };
-                unread.push(Unread { row: place, column, type_name: name(&info), raw });
+                unread.push(Unread { row: place, column, of: of.clone(), raw: Raw(Some(binary.to_vec())) });
                 Value::Null // Until the server has said its text.
             }
         });
@@ -243,24 +321,28 @@ fn in_hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// The server's texts of values; their bytes, if it does not take one of them back.
-async fn texts(sql: &mut PgConnection, unread: &[Unread]) -> Result<Vec<String>, SqlError> {
-    let list: Vec<String> = (1..=unread.len()).map(|place| format!("${place}::text")).collect();
-    let text = format!("-- host\nSELECT ARRAY[{}]", list.join(", "));
-    let mut arguments = PgArguments::default();
-    for Unread { raw, .. } in unread {
-        arguments.add(raw.clone()).map_err(|error| SqlError::Doomed(error.to_string()))?;
-    }
-    sql.execute("SAVEPOINT semel_texts").await.map_err(refused)?;
-    let ask = sqlx::query_scalar_with(AssertSqlSafe(text), arguments).persistent(false);
-    let texts: Vec<String> = match ask.fetch_one(&mut *sql).await {
-        Ok(texts) => texts,
-        Err(sqlx::Error::Database(_)) => {
-            sql.execute("ROLLBACK TO semel_texts").await.map_err(refused)?;
-            let bytes = |unread: &Unread| in_hexadecimal(unread.raw.bytes.as_deref().unwrap_or_default());
-            unread.iter().map(bytes).collect()
+async fn texts(client: &Client, unread: &[Unread]) -> Result<Vec<String>, SqlError> {
+    let list: Vec<String> = (1..=unread.len()).map(|place| format!("${place}::pg_catalog.text")).collect();
+    let ask = format!("SELECT ARRAY[{}]", list.join(", "));
+    let typed: Vec<Typed<'_>> = unread.iter().map(|Unread { raw, of, .. }| (raw as _, of.clone())).collect();
+    let (set, asked, released) = join3(
+        client.batch_execute("SAVEPOINT semel_texts"),
+        client.query_typed_one(&ask, &typed),
+        client.batch_execute("RELEASE semel_texts"),
+    )
+    .await;
+    set.map_err(refused)?;
+    match asked {
+        Ok(row) => {
+            released.map_err(refused)?;
+            row.try_get(0).map_err(refused)
         }
-        Err(error) => return Err(refused(error)),
-    };
-    sql.execute("RELEASE semel_texts").await.map_err(refused)?;
-    Ok(texts)
+        Err(error) if error.as_db_error().is_some() => {
+            let undo = client.batch_execute("ROLLBACK TO semel_texts; RELEASE semel_texts");
+            undo.await.map_err(refused)?;
+            let bytes = |unread: &Unread| in_hexadecimal(unread.raw.0.as_deref().unwrap_or_default());
+            Ok(unread.iter().map(bytes).collect())
+        }
+        Err(error) => Err(refused(error)),
+    }
 }

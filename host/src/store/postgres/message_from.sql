@@ -1,5 +1,5 @@
 -- Messages with where they stand, and by which rules; the condition follows.
-SELECT m.seq, m.id, m.function, m.group_key, m.priority, m.headers, m.accepted_at,
+SELECT m.seq, m.id, m.event, m.topic, m.function, m.group_key, m.priority, m.headers, m.accepted_at,
        COALESCE(q.state, h.state) AS state,
        COALESCE(q.attempt, h.attempt) AS attempt,
        COALESCE(q.attempts_before, h.attempts_before) AS attempts_before,

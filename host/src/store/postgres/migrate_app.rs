@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use rand::random;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::access::Owner;
-use super::{Error, Postgres, classify, roles, running};
-use crate::store::Activation;
+use super::{Error, Postgres, classify, errors, roles, running};
+use crate::store::{Activation, Login};
 
 const FIND: &str = include_str!("app_migration_find.sql");
 const BEGIN: &str = include_str!("app_migration_begin.sql");
@@ -19,6 +19,8 @@ const END: &str = include_str!("app_migration_end.sql");
 /// It must not wait long for a lock: everybody who comes later waits behind it.
 const TRANSACTION: &str = "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '60s'";
 
+/// How long a new session may take.
+const CONNECT: Duration = Duration::from_secs(10);
 /// How long one app migration may take.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long a deploy waits for another one's migrations.
@@ -135,22 +137,34 @@ impl Postgres {
         done.map_err(|e| Error::Broken(format!("a migration failed: {e}")))?
     }
 
+    /// A session of an app's own, for a login or else for the engine's.
+    async fn connect(&self, app: &str, login: Option<&Login>) -> Result<PgConnection, Error> {
+        // No log of what migrations say: it is the app's, and could fill it.
+        let mut options = self.guests.options().clone().disable_statement_logging();
+        options = options.options([("search_path", format!("\"{app}\""))]);
+        if let Some(login) = login {
+            options = options.username(&login.name).password(&login.password);
+        }
+        let late = |_| Error::Unavailable("a session takes too long to open".into());
+        tokio::time::timeout(CONNECT, options.connect()).await.map_err(late)?.map_err(errors::at_owners_login)
+    }
+
     /// A session of the owner of an app's tables.
     async fn owner_session(&self, of: &Activation, owner: &Owner, name: &str) -> Result<PgConnection, Error> {
         match owner {
             Owner::Nobody(why) => Err(refused(name, why)),
             Owner::Engine => {
                 tracing::warn!(app = of.app, migration = name, "runs as the engine's own login, with all its powers");
-                self.guests.connect(&of.app, None).await
+                self.connect(&of.app, None).await
             }
             Owner::Ours(owner) => {
                 roles::open_owner(&self.engine, owner).await?;
-                let session = self.guests.connect(&of.app, Some(owner)).await;
+                let session = self.connect(&of.app, Some(owner)).await;
                 roles::close_owner(&self.engine, owner).await?; // Who is in stays in.
                 session
             }
             Owner::Given(owner) => {
-                let mut session = self.guests.connect(&of.app, Some(owner)).await?;
+                let mut session = self.connect(&of.app, Some(owner)).await?;
                 let login = self.access.given_login(&of.app).unwrap_or_default();
                 let rights = roles::rights_of_guests(&of.app, login, &owner.name);
                 let given = sqlx::raw_sql(AssertSqlSafe(rights)).execute(&mut session).await;

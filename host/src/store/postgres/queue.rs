@@ -246,6 +246,7 @@ fn claimed_of(row: &PgRow, lane: &Lane, token: &Token, host: &str) -> Result<Cla
     let seq = row.get("seq");
     let message = Message {
         id: row.get("id"),
+        event: row.get("event"),
         function: row.get("function"),
         topic: row.get("topic"),
         group: row.get("group_key"),

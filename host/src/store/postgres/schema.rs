@@ -8,13 +8,15 @@ use super::connection::Engine;
 use super::errors::at_install;
 use super::{Error, classify};
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../../../migrations/postgres/0001_engine.sql"),
     include_str!("../../../../migrations/postgres/0002_api.sql"),
     include_str!("../../../../migrations/postgres/0003_ledger.sql"),
     include_str!("../../../../migrations/postgres/0004_deferred.sql"),
     include_str!("../../../../migrations/postgres/0005_rehearsals.sql"),
     include_str!("../../../../migrations/postgres/0006_batches.sql"),
+    include_str!("../../../../migrations/postgres/0007_plans.sql"),
+    include_str!("../../../../migrations/postgres/0008_cron.sql"),
 ];
 const FIND: &str = include_str!("schema_find.sql");
 const VERSION_FIND: &str = include_str!("schema_version.sql");

@@ -4,10 +4,10 @@
 //! own input function on the server (`guest_sql.rs`), from the value's text. A column comes back as its own case, or as
 //! `other` with the server's text of it.
 
-use sqlx::encode::IsNull;
-use sqlx::error::BoxDynError;
-use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
+use std::error::Error;
+
+use bytes::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 
 use crate::store::Value;
 
@@ -47,28 +47,36 @@ mod oid {
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// A value in the protocol's binary form, of a type of any number.
+/// A value in the protocol's binary form, of any type; none is NULL.
 #[derive(Debug, Clone)]
-pub(super) struct Raw {
-    pub(super) oid: u32,
-    pub(super) bytes: Option<Vec<u8>>,
-}
+pub(super) struct Raw(pub(super) Option<Vec<u8>>);
 
-impl sqlx::Type<sqlx::Postgres> for Raw {
-    fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(Oid(0))
-    }
-}
-
-impl sqlx::Encode<'_, sqlx::Postgres> for Raw {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let Some(bytes) = &self.bytes else { return Ok(IsNull::Yes) };
-        buffer.extend_from_slice(bytes);
+impl ToSql for Raw {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let Some(bytes) = &self.0 else { return Ok(IsNull::Yes) };
+        out.extend_from_slice(bytes);
         Ok(IsNull::No)
     }
 
-    fn produces(&self) -> Option<PgTypeInfo> {
-        Some(PgTypeInfo::with_oid(Oid(self.oid)))
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn to_sql_checked(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.to_sql(of, out)
+    }
+}
+
+/// A column of a row in the protocol's binary form, of any type.
+pub(super) struct Seen<'row>(pub(super) &'row [u8]);
+
+impl<'row> FromSql<'row> for Seen<'row> {
+    fn from_sql(_: &Type, bytes: &'row [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(bytes))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
     }
 }
 

@@ -26,7 +26,32 @@ pub(super) fn enqueue(
             functions if functions.is_empty() => Ok(Enqueued::NoTarget),
             functions => Ok(Enqueued::Accepted(insert_event(connection, event, &functions)?)),
         },
+        Target::Inbox(source) => to_inbox(connection, event, source, key),
     }
+}
+
+fn to_inbox(connection: &Connection, event: &Event, source: &str, key: Option<Key>) -> Result<Enqueued, Error> {
+    if let Some(known) = find_key(connection, source, key.as_ref())? {
+        return Ok(known);
+    }
+    let functions = subscribers(connection, &event.topic)?;
+    if functions.is_empty() {
+        return Ok(Enqueued::NoTarget);
+    }
+    for function in &functions {
+        if is_full(connection, function, connection.one(TARGET, [function], |row| row.get(0))?)? {
+            return Ok(Enqueued::BacklogFull);
+        }
+    }
+    if let Some(key) = key {
+        remember_key(connection, source, key, &message_id(&event.id, source))?;
+    }
+    Ok(Enqueued::Accepted(insert_event(connection, event, &functions)?))
+}
+
+fn is_full(connection: &Connection, function: &str, backlog: Option<u32>) -> Result<bool, Error> {
+    let Some(most) = backlog else { return Ok(false) };
+    connection.one(BACKLOG_FULL, (function, most), |row| row.get(0))
 }
 
 fn to_function(connection: &Connection, event: &Event, name: &str, key: Option<Key>) -> Result<Enqueued, Error> {
@@ -35,9 +60,7 @@ fn to_function(connection: &Connection, event: &Event, name: &str, key: Option<K
     if let Some(known) = find_key(connection, name, key.as_ref())? {
         return Ok(known);
     }
-    if let Some(most) = backlog
-        && connection.one(BACKLOG_FULL, (name, most), |row| row.get(0))?
-    {
+    if is_full(connection, name, backlog)? {
         return Ok(Enqueued::BacklogFull);
     }
     if let Some(key) = key {

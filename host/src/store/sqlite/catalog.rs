@@ -9,18 +9,21 @@ use sqlx::{Executor, Row};
 
 use super::connection::Connection;
 use super::walls::Mode;
-use super::{Error, Sqlite, classify, gate, guest_sql};
+use super::{Error, Sqlite, classify, gate, guest_sql, json};
 use crate::clock::Timestamp;
 use crate::message::Contract;
 use crate::store::{Activation, Catalog, Deployed, Deployment, FunctionRecord, VersionRecord};
 
 const OTHER_APP: &str = include_str!("deploy_other_app.sql");
 const SAME: &str = include_str!("deploy_same.sql");
+const BUILT_IN: &str = include_str!("built_in.sql");
 const COMPONENT: &str = include_str!("deploy_component.sql");
 const VERSION: &str = include_str!("deploy_version.sql");
 const ACTIVATE: &str = include_str!("deploy_activate.sql");
 const UNSUBSCRIBE: &str = include_str!("deploy_unsubscribe.sql");
 const SUBSCRIBE: &str = include_str!("deploy_subscribe.sql");
+const UNSCHEDULE: &str = include_str!("deploy_unschedule.sql");
+const SCHEDULE: &str = include_str!("deploy_schedule.sql");
 const MIGRATION_FIND: &str = include_str!("app_migration_find.sql");
 const MIGRATION_RECORD: &str = include_str!("app_migration_record.sql");
 const ENGINE_SCHEMA: &str = include_str!("engine_schema.sql");
@@ -49,6 +52,15 @@ impl Catalog for Sqlite {
         Ok(deployed)
     }
 
+    async fn install(&self, what: &str, of: Activation) -> Result<(), Error> {
+        let what = what.to_owned();
+        self.transaction(move |connection| {
+            connection.execute(BUILT_IN, (&of.function, what, connection.clock.now().0))?;
+            activate(connection, 1, &of)
+        })
+        .await
+    }
+
     async fn activate(&self, version: i64, of: Activation) -> Result<Vec<String>, Error> {
         let activate = self.transaction(move |connection| {
             let kept = connection.all(MIGRATIONS_AFTER, (&of.function, version), |row| row.get(0))?;
@@ -72,6 +84,7 @@ impl Catalog for Sqlite {
         self.transaction(move |connection| {
             let known = connection.execute(REMOVE, [&function])? == 1;
             connection.execute(UNSUBSCRIBE, [&function])?;
+            connection.execute(UNSCHEDULE, (&function, "[]"))?;
             let waiting = connection.one(REMOVE_WAITING, [&function], |row| row.get(0))?;
             Ok(known.then_some(waiting))
         })
@@ -159,6 +172,9 @@ fn activate(connection: &Connection, version: i64, of: &Activation) -> Result<()
     for topic in &of.topics {
         connection.execute(SUBSCRIBE, (topic, &of.function))?;
     }
+    let schedules = json(&of.schedules);
+    connection.execute(UNSCHEDULE, (&of.function, &schedules))?;
+    connection.execute(SCHEDULE, (&of.function, schedules, connection.clock.now().0))?;
     Ok(())
 }
 

@@ -101,23 +101,34 @@ impl Connection {
 
     /// Opens the transaction in which guests write. The commit hook is closed from here on.
     pub(super) fn begin_guest(&mut self) -> Result<(), Error> {
-        self.begin()?;
-        if let Err(error) = self.look_at_schema() {
-            self.undo();
-            return Err(error);
-        }
-        self.walls.set_guest_in(true);
-        Ok(())
+        self.begin_as(|connection, version| {
+            if !connection.kept.is_for(version) {
+                connection.kept.keep_for(version);
+                // SQLite reads it anew when a statement runs, and would plan the guest's first one a second time for that.
+                connection.optional("SELECT 1 FROM sqlite_schema LIMIT 1", (), |_| Ok(()))?;
+            }
+            Ok(true)
+        })
+        .map(drop)
     }
 
-    /// Forgets what was planned for another schema. Nobody else changes it while this transaction is open.
-    fn look_at_schema(&mut self) -> Result<(), Error> {
-        let version = self.one("PRAGMA schema_version", (), |row| row.get(0))?;
-        if self.kept.keep_for(version) {
-            return Ok(());
+    /// The same where there is little stack. False, and nothing is open, if the schema is to be read first: SQLite does that by
+    /// recursion.
+    pub(super) fn begin_guest_lightly(&mut self) -> Result<bool, Error> {
+        self.begin_as(|connection, version| Ok(connection.kept.is_for(version)))
+    }
+
+    /// Nobody else changes the schema of this version while the transaction is open.
+    fn begin_as(&mut self, may: impl FnOnce(&mut Self, i64) -> Result<bool, Error>) -> Result<bool, Error> {
+        self.begin()?;
+        let version = self.one("PRAGMA schema_version", (), |row| row.get(0));
+        let may = version.and_then(|version| may(self, version));
+        if matches!(may, Ok(true)) {
+            self.walls.set_guest_in(true);
+        } else {
+            self.undo();
         }
-        // SQLite reads it anew when a statement runs, and would plan the guest's first one a second time for that.
-        self.optional("SELECT 1 FROM sqlite_schema LIMIT 1", (), |_| Ok(())).map(drop)
+        may
     }
 
     /// After a guest, whatever it did: nothing of it is left that was not committed.

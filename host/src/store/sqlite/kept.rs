@@ -27,14 +27,15 @@ impl Kept {
         Self { statements: LruCache::new(MOST), schema: 0 }
     }
 
-    /// Of another schema nothing is kept. Whether it is the one of before.
-    pub(super) fn keep_for(&mut self, schema: i64) -> bool {
-        let same = self.schema == schema;
-        if !same {
-            self.forget();
-            self.schema = schema;
-        }
-        same
+    /// Whether what is kept was prepared for this version of the schema.
+    pub(super) fn is_for(&self, schema: i64) -> bool {
+        self.schema == schema
+    }
+
+    /// Of another schema nothing is kept.
+    pub(super) fn keep_for(&mut self, schema: i64) {
+        self.forget();
+        self.schema = schema;
     }
 
     pub(super) fn forget(&mut self) {

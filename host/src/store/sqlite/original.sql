@@ -1,2 +1,2 @@
 -- A message as it was accepted.
-SELECT id, function, topic, group_key, content_type, headers, body, accepted_at FROM semel_messages WHERE id = ?1
+SELECT id, event, function, topic, group_key, content_type, headers, body, accepted_at FROM semel_messages WHERE id = ?1

@@ -209,6 +209,7 @@ fn message(connection: &Connection, seq: i64) -> Result<Message, Error> {
     let (mut message, headers) = connection.one(CLAIMED_MESSAGE, [seq], |row| {
         let message = Message {
             id: row.get(0)?,
+            event: row.get(8)?,
             function: row.get(1)?,
             topic: row.get(2)?,
             group: row.get(3)?,

@@ -34,6 +34,7 @@ impl Records for Sqlite {
             let headers = serde_json::from_str(row.get("headers"));
             Ok(Message {
                 id: row.get("id"),
+                event: row.get("event"),
                 function: row.get("function"),
                 topic: row.get("topic"),
                 group: row.get("group_key"),
@@ -131,6 +132,8 @@ fn record(row: &SqliteRow) -> Result<MessageRecord, Error> {
     Ok(MessageRecord {
         seq: row.get("seq"),
         id: row.get("id"),
+        event: row.get("event"),
+        topic: row.get("topic"),
         function: row.get("function"),
         group: row.get("group_key"),
         priority: row.get("priority"),

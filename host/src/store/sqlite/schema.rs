@@ -3,10 +3,11 @@
 use super::Error;
 use super::connection::Connection;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../../migrations/sqlite/0001_queue.sql"),
     include_str!("../../../../migrations/sqlite/0002_steering.sql"),
     include_str!("../../../../migrations/sqlite/0003_deferred.sql"),
+    include_str!("../../../../migrations/sqlite/0004_cron.sql"),
 ];
 const INSTALL: &str = include_str!("install.sql");
 const OPEN_EPOCH: &str = include_str!("open_epoch.sql");

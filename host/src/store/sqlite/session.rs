@@ -1,7 +1,7 @@
 //! The guest's transaction on SQLite: the writer's connection, lent for a turn.
 //!
-//! What a call asks for is done on the thread that asks, but for what takes stack or long: that goes to the writer's thread
-//! and comes back.
+//! What a call asks for is done on the thread that asks, but for what takes stack: that goes to the writer's thread and
+//! comes back.
 
 use std::sync::Arc;
 
@@ -221,8 +221,8 @@ impl Session for SqliteSession {
             return Commit::RolledBack;
         }
         let left = std::mem::take(&mut self.left);
-        let committed = if let Some(lent) = self.lent.take() {
-            lent.last(move |connection| commit(connection, &left)).await.unwrap_or(Commit::Unknown)
+        let committed = if let Some(mut lent) = self.lent.take() {
+            lent.here(|connection| Ok(commit(connection, &left))).unwrap_or(Commit::Unknown)
         } else {
             // The guest touched nothing: the acknowledgement alone is a short operation of the engine.
             let alone = self.writer.run(move |connection| {
@@ -242,11 +242,7 @@ impl Session for SqliteSession {
     }
 
     async fn rollback(mut self: Box<Self>) {
-        if let Some(lent) = self.lent.take() {
-            // Answered when the transaction is undone, so that what comes next finds the connection free.
-            let undone = lent.last(Connection::end_guest);
-            let _ = undone.await; // A transaction that is over needs no rollback.
-        }
+        drop(self.lent.take()); // Undone when this returns, so that what comes next finds the connection free.
     }
 }
 

@@ -1,15 +1,16 @@
-//! The one writer: a thread that has the connection, and the two queues in front of it.
+//! The one writer: a connection, and the two queues in front of it.
 //!
-//! The engine's short operations go first; a guest's transaction is served between them. For a guest's turn the connection
-//! is lent out: [`Lent`] goes to whoever holds the guest's session, statements run there without a hand-over, and the thread
-//! waits until it comes back. What waits for the disk (a commit, a rollback) is done on the thread, as are statements that
-//! SQLite has to plan, which takes stack.
+//! The engine's short operations go first, on a thread that is there for them; a guest's transaction is served between them.
+//! For a guest's turn the connection is lent out: [`Lent`] goes to whoever holds the guest's session, and what is asked of it,
+//! the commit included, is done there, without a hand-over. Only what SQLite has to plan goes to the thread, which has the
+//! stack for it. Whoever ends a turn hands the connection on himself: to the guest that is next, or home.
 //!
 //! Every operation is a closure that runs to its end, here or there: whoever asked may go away, nothing is dropped half-way.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -23,43 +24,41 @@ use crate::store::SqlError;
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 /// What is done on the writer's thread with a connection that was lent. Dropping it ends the turn.
 type Errand = Box<dyn FnOnce(Lent) + Send>;
-/// A connection on its way home, and what is still to be done with it in its turn.
-type Home = (Box<Connection>, Option<Errand>);
+/// Where a guest waits for its turn.
+type Opened = oneshot::Sender<Result<Lent, Error>>;
 
-/// Operations of the engine in a row before a guest that waits gets a turn all the same.
-const PATIENCE: u32 = 16;
+/// For so long the engine's operations go before a guest that waits, and then it gets a turn all the same.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Bytes of the thread's stack, of which only what is used takes memory. SQLite parses and plans by recursion, and its JSON
 /// functions go as deep as a path has steps or a JSONB is nested: in the largest value that a guest may have that is more
 /// than a million times, each time some 280 bytes.
 const STACK: usize = 512 << 20;
 
-enum Asked {
-    Operation(Work),
-    Turn(oneshot::Sender<Result<Lent, Error>>),
-}
-
 #[derive(Clone)]
 pub(super) struct Writer {
     /// Those of its connection.
     pub(super) walls: Arc<Walls>,
-    asked: mpsc::Sender<Asked>,
+    door: Arc<Door>,
 }
 
 impl Writer {
     /// The thread ends when nobody can ask anything any more, and only then lets go of the lock.
     pub(super) async fn start(path: PathBuf, clock: AnchoredClock, lock: Lock) -> Result<Self, Error> {
-        let (asked, queue) = mpsc::channel();
+        let desk = Arc::new(Desk::default());
         let (started, ready) = oneshot::channel();
+        let its = Arc::clone(&desk);
         std::thread::Builder::new()
             .name("semel-writer".into())
             .stack_size(STACK)
             .spawn(move || {
-                let _guard = AbortOnPanic;
+                let _guard = AbortOnPanic::new();
                 match Connection::open(&path, clock) {
                     Ok(connection) => {
-                        let _ = started.send(Ok(Arc::clone(&connection.walls)));
-                        serve(Box::new(connection), Queues::new(queue));
+                        let walls = Arc::clone(&connection.walls);
+                        its.queues().connection = Some(Box::new(connection));
+                        let _ = started.send(Ok(walls));
+                        serve(&its);
                         drop(lock);
                     }
                     Err(error) => {
@@ -69,7 +68,7 @@ impl Writer {
             })
             .map_err(|e| Error::Unavailable(format!("cannot start the writer's thread: {e}")))?;
         let walls = ready.await.map_err(|_| gone())??;
-        Ok(Self { walls, asked })
+        Ok(Self { walls, door: Arc::new(Door(desk)) })
     }
 
     /// Runs one operation of the engine, before any guest that waits.
@@ -81,23 +80,176 @@ impl Writer {
         let work: Work = Box::new(move |connection| {
             let _ = reply.send(operation(connection));
         });
-        self.asked.send(Asked::Operation(work)).map_err(|_| gone())?;
+        let desk = &self.door.0;
+        desk.queues().engine.push_back(work);
+        desk.called.notify_one(); // If the connection is not here, whoever brings it says so again.
         answer.await.map_err(|_| gone())?
     }
 
     /// Waits for a turn: the connection, with a transaction open.
     pub(super) async fn turn(&self) -> Result<Lent, Error> {
         let (opened, ready) = oneshot::channel();
-        self.asked.send(Asked::Turn(opened)).map_err(|_| gone())?;
+        self.door.0.line_up(opened);
         ready.await.map_err(|_| gone())?
     }
 }
 
-/// The connection, for one turn. Dropping it gives it back, and what was not committed is rolled back.
+/// Where those who can ask something go in and out. When the last one has gone, the thread ends.
+struct Door(Arc<Desk>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.queues().closed = true;
+        self.0.called.notify_one();
+    }
+}
+
+/// Where the connection is when nobody has it, and who waits for it.
+#[derive(Default)]
+struct Desk {
+    queues: Mutex<Queues>,
+    /// The connection is here, and there is something for the thread to do with it.
+    called: Condvar,
+}
+
+/// What was asked for and is not done yet.
+#[derive(Default)]
+struct Queues {
+    connection: Option<Box<Connection>>,
+    /// What the connection that is here was sent home for, in a turn that is not over.
+    errand: Option<Errand>,
+    engine: VecDeque<Work>,
+    guests: VecDeque<Opened>,
+    /// What operations of the engine took since the last turn of a guest.
+    in_a_row: Duration,
+    closed: bool,
+}
+
+/// What is next.
+enum Next {
+    Errand(Errand),
+    Operation(Work),
+    Turn(Opened),
+}
+
+impl Queues {
+    fn next(&mut self) -> Option<Next> {
+        if let Some(errand) = self.errand.take() {
+            return Some(Next::Errand(errand));
+        }
+        if !self.is_turn_next()
+            && let Some(work) = self.engine.pop_front()
+        {
+            return Some(Next::Operation(work));
+        }
+        self.in_a_row = Duration::ZERO;
+        self.guests.pop_front().map(Next::Turn)
+    }
+
+    fn is_turn_next(&self) -> bool {
+        !self.guests.is_empty() && (self.engine.is_empty() || self.in_a_row >= PATIENCE)
+    }
+}
+
+impl Desk {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A guest waits for its turn, which may begin at once.
+    fn line_up(self: &Arc<Self>, opened: Opened) {
+        let mut queues = self.queues();
+        queues.guests.push_back(opened);
+        let idle = if queues.errand.is_none() { queues.connection.take() } else { None };
+        drop(queues);
+        if let Some(connection) = idle {
+            self.hand_on(connection);
+        }
+    }
+
+    /// Brings the connection home, for something or because its turn is over.
+    fn bring(&self, connection: Box<Connection>, errand: Option<Errand>) {
+        let mut queues = self.queues();
+        (queues.connection, queues.errand) = (Some(connection), errand);
+        self.called.notify_one();
+    }
+
+    /// After a turn, or when nobody had the connection: gives it to the guest that is next, or leaves it here.
+    fn hand_on(self: &Arc<Self>, mut connection: Box<Connection>) {
+        let _guard = AbortOnPanic::new();
+        loop {
+            let mut queues = self.queues();
+            if !queues.is_turn_next() {
+                drop(queues);
+                return self.bring(connection, None);
+            }
+            let Some(Next::Turn(opened)) = queues.next() else { return };
+            drop(queues);
+            match connection.begin_guest_lightly() {
+                Ok(false) => {
+                    self.queues().guests.push_front(opened);
+                    return self.bring(connection, None);
+                }
+                begun => match self.lend(connection, begun.map(drop), opened) {
+                    None => return,
+                    Some(back) => connection = back,
+                },
+            }
+        }
+    }
+
+    /// Gives the connection to a guest, whose transaction has begun. It comes back if that failed, or nobody wants it any more.
+    fn lend(
+        self: &Arc<Self>,
+        connection: Box<Connection>,
+        begun: Result<(), Error>,
+        opened: Opened,
+    ) -> Option<Box<Connection>> {
+        if let Err(error) = begun {
+            let _ = opened.send(Err(error)); // Whoever asked may have gone away.
+            return Some(connection);
+        }
+        let refused = opened.send(Ok(Lent { connection: Some(connection), desk: Arc::clone(self) })).err()?;
+        let mut connection = refused.ok()?.connection.take()?;
+        connection.end_guest();
+        Some(connection)
+    }
+}
+
+/// The thread: everything but the turns of guests, and these where a guest that was next needs the stack to begin.
+fn serve(desk: &Arc<Desk>) {
+    loop {
+        let waits = |queues: &mut Queues| {
+            let nothing = queues.errand.is_none() && queues.engine.is_empty() && queues.guests.is_empty();
+            queues.connection.is_none() || (nothing && !queues.closed)
+        };
+        let mut queues = desk.called.wait_while(desk.queues(), waits).unwrap_or_else(PoisonError::into_inner);
+        let (next, Some(mut connection)) = (queues.next(), queues.connection.take()) else { continue };
+        drop(queues);
+        match next {
+            Some(Next::Errand(errand)) => errand(Lent { connection: Some(connection), desk: Arc::clone(desk) }),
+            Some(Next::Operation(work)) => {
+                let began = Instant::now();
+                work(&mut connection);
+                desk.queues().in_a_row += began.elapsed();
+                desk.hand_on(connection);
+            }
+            Some(Next::Turn(opened)) => {
+                let begun = connection.begin_guest();
+                if let Some(connection) = desk.lend(connection, begun, opened) {
+                    desk.hand_on(connection);
+                }
+            }
+            None => return,
+        }
+    }
+}
+
+/// The connection, for one turn. Dropping it hands it on, and what was not committed is rolled back.
 pub(super) struct Lent {
     /// There, until it goes home.
     connection: Option<Box<Connection>>,
-    home: mpsc::Sender<Home>,
+    desk: Arc<Desk>,
 }
 
 impl Lent {
@@ -111,59 +263,51 @@ impl Lent {
         &mut self,
         operation: impl FnOnce(&mut Connection) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
-        let _guard = AbortOnPanic;
+        let _guard = AbortOnPanic::new();
         operation(self.connection.as_mut().ok_or_else(over)?)
     }
 
     /// Does something with the connection on the writer's thread, and gives it back with the answer.
     pub(super) async fn there<T: Send + 'static>(
-        self,
+        mut self,
         operation: impl FnOnce(&mut Connection) -> Result<T, SqlError> + Send + 'static,
     ) -> Result<(Self, Result<T, SqlError>), SqlError> {
         let (reply, answer) = oneshot::channel();
-        self.send_home(Box::new(move |mut lent| {
+        let errand: Errand = Box::new(move |mut lent| {
             let done = lent.here(operation);
             let _ = reply.send((lent, done)); // If nobody waits any more, this drops it.
-        }));
+        });
+        self.desk.bring(self.connection.take().ok_or_else(over)?, Some(errand));
         answer.await.map_err(|_| over())
-    }
-
-    /// The last thing that is done in the turn, on the writer's thread.
-    pub(super) async fn last<T: Send + 'static>(
-        self,
-        operation: impl FnOnce(&mut Connection) -> T + Send + 'static,
-    ) -> Result<T, SqlError> {
-        let (reply, answer) = oneshot::channel();
-        self.send_home(Box::new(move |mut lent| {
-            let done = lent.here(|connection| Ok(operation(connection)));
-            drop(lent);
-            let _ = reply.send(done);
-        }));
-        answer.await.map_err(|_| over())?
-    }
-
-    fn send_home(mut self, errand: Errand) {
-        if let Some(connection) = self.connection.take() {
-            let _ = self.home.send((connection, Some(errand))); // The writer's thread waits for it, or the process is ending.
-        }
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            let _ = self.home.send((connection, None)); // As above.
+        if let Some(mut connection) = self.connection.take() {
+            let _guard = AbortOnPanic::new();
+            connection.end_guest();
+            self.desk.hand_on(connection);
         }
     }
 }
 
 /// A host without its writer could do nothing but hold the file, and a connection that was left in the middle of an
 /// operation is in a state that nobody knows. Its death is what everything else is built for.
-struct AbortOnPanic;
+struct AbortOnPanic {
+    /// There was one before, of something else: the connection is whole.
+    before: bool,
+}
+
+impl AbortOnPanic {
+    fn new() -> Self {
+        Self { before: std::thread::panicking() }
+    }
+}
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.before {
             std::process::abort();
         }
     }
@@ -175,74 +319,4 @@ fn gone() -> Error {
 
 fn over() -> SqlError {
     SqlError::Doomed("the transaction is over".into())
-}
-
-/// What was asked for and is not done yet.
-struct Queues {
-    asked: mpsc::Receiver<Asked>,
-    engine: VecDeque<Work>,
-    guests: VecDeque<oneshot::Sender<Result<Lent, Error>>>,
-    /// Operations of the engine since the last turn of a guest.
-    in_a_row: u32,
-}
-
-impl Queues {
-    fn new(asked: mpsc::Receiver<Asked>) -> Self {
-        Self { asked, engine: VecDeque::new(), guests: VecDeque::new(), in_a_row: 0 }
-    }
-
-    /// Waits for what is next. None if nobody can ask any more.
-    fn next(&mut self) -> Option<Asked> {
-        while let Ok(asked) = self.asked.try_recv() {
-            self.sort(asked);
-        }
-        if self.engine.is_empty() && self.guests.is_empty() {
-            let asked = self.asked.recv().ok()?;
-            self.sort(asked);
-        }
-        let impatient = self.in_a_row >= PATIENCE && !self.guests.is_empty();
-        if !impatient && let Some(work) = self.engine.pop_front() {
-            self.in_a_row += 1;
-            return Some(Asked::Operation(work));
-        }
-        self.in_a_row = 0;
-        self.guests.pop_front().map(Asked::Turn)
-    }
-
-    fn sort(&mut self, asked: Asked) {
-        match asked {
-            Asked::Operation(work) => self.engine.push_back(work),
-            Asked::Turn(opened) => self.guests.push_back(opened),
-        }
-    }
-}
-
-fn serve(mut connection: Box<Connection>, mut queues: Queues) {
-    while let Some(asked) = queues.next() {
-        match asked {
-            Asked::Operation(work) => work(&mut connection),
-            Asked::Turn(opened) => connection = lend(connection, opened),
-        }
-    }
-}
-
-/// One turn of a guest, until the connection is back and what it did is over.
-fn lend(mut connection: Box<Connection>, opened: oneshot::Sender<Result<Lent, Error>>) -> Box<Connection> {
-    if let Err(error) = connection.begin_guest() {
-        let _ = opened.send(Err(error)); // Whoever asked may have gone away.
-        return connection;
-    }
-    let (home, back) = mpsc::channel();
-    let lent = |connection| Lent { connection: Some(connection), home: home.clone() };
-    let _ = opened.send(Ok(lent(connection))); // If he has gone away, this drops it, and it comes back at once.
-    loop {
-        match back.recv() {
-            Ok((connection, Some(errand))) => errand(lent(connection)),
-            Ok((mut connection, None)) => {
-                connection.end_guest();
-                return connection;
-            }
-            Err(_) => std::process::abort(), // Not while `home` is here.
-        }
-    }
 }

@@ -1,0 +1,2 @@
+-- A slot was fired.
+UPDATE semel_cron SET reached = ?3, last = ?3 WHERE function = ?1 AND key = ?2

@@ -1,0 +1,2 @@
+-- How far each schedule has come.
+SELECT function, key, reached, last FROM semel_cron
