@@ -1,9 +1,10 @@
-//! A network that breaks where it hurts: between a host and Postgres, at commits that somebody chose.
+//! A network that breaks where it hurts: between a host and its database's server, at commits that somebody chose.
 //!
 //! It listens on a port of its own ([`Proxy::url`] is what the host is given) and reads the messages of both sides, so that
 //! it knows what a commit is: a COMMIT, or the end of a statement that runs in no transaction. Which commit it is tells the
 //! SQL that was run before it in the same transaction. What it does to one is a [`Fault`]; each is counted when it has
-//! happened, and never before. No TLS: it tells the host that the server has none.
+//! happened, and never before. How messages look is `proxy/postgres.rs` for Postgres, `proxy/mysql.rs` for MariaDB and MySQL.
+//! No TLS: it tells the host that the server has none.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,21 +15,12 @@ use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use reqwest::Url;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-mod talk;
-
-use talk::Talk;
-
-/// What a client may say before anything else: encryption (twice), and a request to cancel, which has no answer.
-const TLS: [i32; 2] = [80_877_103, 80_877_104];
-const CANCEL: i32 = 80_877_102;
-/// Longer than any message of a test; a length beyond it means that the two sides are not speaking Postgres.
-const LONGEST: i32 = 1 << 30;
+mod mysql;
+mod postgres;
 
 /// Whose commit it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +36,26 @@ pub enum Of {
 }
 
 impl Of {
-    /// What stands in a statement of such a transaction, and in no other.
-    fn marker(self) -> &'static str {
+    /// What stands in a statement of such a transaction, and in no other, on one database or the other.
+    fn markers(self) -> [&'static str; 2] {
         match self {
-            Self::Acknowledgement => "semel_api.ack(",
-            Self::Enqueue => "SELECT semel.enqueue(",
-            Self::Begin => "SET begun_at = now",
-            Self::Claim => "token_hash = $1, host = $2",
+            Self::Acknowledgement => ["semel_api.ack(", ".ack("],
+            Self::Enqueue => ["SELECT semel.enqueue(", "INTO messages"],
+            Self::Begin => ["SET begun_at = now", "SET begun_at = "],
+            Self::Claim => ["token_hash = $1, host = $2", "token_hash = ?, host = ?"],
         }
     }
+
+    fn is_in(self, text: &str) -> bool {
+        self.markers().iter().any(|marker| text.contains(marker))
+    }
+}
+
+/// What the two sides speak.
+#[derive(Debug, Clone, Copy)]
+enum Language {
+    Postgres,
+    Mysql,
 }
 
 /// What becomes of a commit.
@@ -99,6 +102,7 @@ struct Shared {
     fired: Mutex<Fired>,
     hold: Mutex<Option<oneshot::Sender<()>>>,
     wire: watch::Sender<Wire>,
+    language: Language,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +133,12 @@ impl Proxy {
     pub async fn start(database: &str) -> anyhow::Result<Self> {
         // Not the parser's words: the URL may hold a password.
         let mut url = Url::parse(database).ok().context("the database's URL is not understood")?;
+        let (language, port) = match url.scheme() {
+            "mysql" | "mariadb" => (Language::Mysql, 3306),
+            _ => (Language::Postgres, 5432),
+        };
         let server =
-            (url.host_str().context("the database's URL names no server")?.to_owned(), url.port().unwrap_or(5432));
+            (url.host_str().context("the database's URL names no server")?.to_owned(), url.port().unwrap_or(port));
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the proxy")?;
         let address: SocketAddr = listener.local_addr()?;
         url.set_host(Some("127.0.0.1"))?;
@@ -141,6 +149,7 @@ impl Proxy {
             fired: Mutex::default(),
             hold: Mutex::default(),
             wire: watch::Sender::new(wire),
+            language,
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, server, Arc::clone(&shared)));
@@ -207,7 +216,7 @@ impl Proxy {
 impl Shared {
     /// What is to happen to a commit after these statements.
     fn draw(&self, ran: &[Arc<str>]) -> Option<Fault> {
-        let is = |of: Of| ran.iter().any(|text| text.contains(of.marker()));
+        let is = |of: Of| ran.iter().any(|text| of.is_in(text));
         let mut faults = locked(&self.faults);
         if let Some((_, fault, times)) = faults.next.iter_mut().find(|(of, _, times)| *times > 0 && is(*of)) {
             *times -= 1;
@@ -280,6 +289,45 @@ impl Line {
         self.held.store(restored + 1, Ordering::SeqCst);
     }
 
+    /// Before a statement that is an acknowledgement: whether it is to stand still from here on.
+    fn holds(&self, acknowledges: bool) -> bool {
+        let holds = acknowledges && self.shared.is_to_hold();
+        if holds {
+            self.hold();
+        }
+        holds
+    }
+
+    /// What becomes of a commit after these statements. False if it is the end of both connections.
+    fn meets(&self, ran: &[Arc<str>]) -> bool {
+        match self.shared.draw(ran) {
+            None => {}
+            Some(Fault::Before) => {
+                self.shared.count(Fault::Before);
+                return false;
+            }
+            Some(Fault::After) => self.swallows.store(true, Ordering::SeqCst), // Counted when the server has answered.
+            Some(Fault::BlackHole) => {
+                self.hold();
+                self.shared.count(Fault::BlackHole);
+            }
+        }
+        true
+    }
+
+    /// Whether the answer that comes is not for the host.
+    fn swallows(&self) -> bool {
+        self.swallows.load(Ordering::SeqCst)
+    }
+
+    /// Returns when a request has been long enough on its way.
+    async fn travel(&self) {
+        let latency = self.shared.wire.borrow().latency;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+
     /// Returns when things may go on.
     async fn pass(&self) {
         let may = |wire: &Wire| wire.open && wire.restored >= self.held.load(Ordering::SeqCst);
@@ -293,108 +341,10 @@ async fn connect(host: TcpStream, server: &(String, u16), shared: &Arc<Shared>) 
     let server = TcpStream::connect((server.0.as_str(), server.1)).await?;
     host.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let ((from_host, mut to_host), (from_server, to_server)) = (host.into_split(), server.into_split());
-    let (mut from_host, mut to_server) = (BufReader::new(from_host), BufWriter::new(to_server));
-    loop {
-        let length = from_host.read_i32().await?;
-        let code = from_host.read_i32().await?;
-        if TLS.contains(&code) {
-            to_host.write_all(b"N").await?;
-            continue;
-        }
-        let mut rest = vec![0; size(length, 8)?];
-        from_host.read_exact(&mut rest).await?;
-        line.pass().await;
-        to_server.write_i32(length).await?;
-        to_server.write_i32(code).await?;
-        to_server.write_all(&rest).await?;
-        to_server.flush().await?;
-        if code == CANCEL {
-            return to_server.shutdown().await;
-        }
-        break;
-    }
-    let ended = tokio::select! {
-        ended = forth(from_host, to_server, &line) => ended,
-        ended = back(BufReader::new(from_server), BufWriter::new(to_host), &line) => ended,
+    let ended = match shared.language {
+        Language::Postgres => postgres::connect(host, server, &line).await,
+        Language::Mysql => mysql::connect(host, server, &line).await,
     };
     line.pass().await; // In a black hole nobody hears that the other side has gone.
     ended
-}
-
-fn size(length: i32, of_it_read: usize) -> std::io::Result<usize> {
-    let wrong = || std::io::Error::other("this is not how Postgres speaks");
-    let length = usize::try_from(length.min(LONGEST)).ok().and_then(|length| length.checked_sub(of_it_read));
-    length.ok_or_else(wrong)
-}
-
-/// One message: its kind, its length as it stands in front of it, and the rest.
-async fn message(from: &mut BufReader<OwnedReadHalf>) -> std::io::Result<(u8, Vec<u8>)> {
-    let kind = from.read_u8().await?;
-    let length = from.read_i32().await?;
-    let mut body = vec![0; size(length, 4)?];
-    from.read_exact(&mut body).await?;
-    Ok((kind, body))
-}
-
-async fn send(to: &mut BufWriter<OwnedWriteHalf>, kind: u8, body: &[u8], flush: bool) -> std::io::Result<()> {
-    to.write_u8(kind).await?;
-    to.write_i32(i32::try_from(body.len() + 4).unwrap_or(LONGEST)).await?;
-    to.write_all(body).await?;
-    if flush { to.flush().await } else { Ok(()) }
-}
-
-/// What the host says, as far as it has a commit in it.
-async fn forth(
-    mut from: BufReader<OwnedReadHalf>,
-    mut to: BufWriter<OwnedWriteHalf>,
-    line: &Line,
-) -> std::io::Result<()> {
-    let mut talk = Talk::default();
-    loop {
-        let (kind, body) = message(&mut from).await?;
-        let commits = talk.hear(kind, &body);
-        if kind == b'E' && talk.acknowledges() && line.shared.is_to_hold() {
-            to.flush().await?; // What came before it is there: the server waits for the rest of it, not for a client.
-            line.hold();
-        }
-        let fault = if commits { line.shared.draw(&std::mem::take(&mut talk.ran)) } else { None };
-        match fault {
-            None => {}
-            Some(Fault::Before) => {
-                line.shared.count(Fault::Before);
-                return Ok(());
-            }
-            Some(Fault::After) => line.swallows.store(true, Ordering::SeqCst), // Counted when the server has answered.
-            Some(Fault::BlackHole) => {
-                line.hold();
-                line.shared.count(Fault::BlackHole);
-            }
-        }
-        line.pass().await;
-        let latency = line.shared.wire.borrow().latency;
-        if !latency.is_zero() && matches!(kind, b'Q' | b'S') {
-            tokio::time::sleep(latency).await;
-        }
-        send(&mut to, kind, &body, from.buffer().is_empty()).await?;
-    }
-}
-
-async fn back(
-    mut from: BufReader<OwnedReadHalf>,
-    mut to: BufWriter<OwnedWriteHalf>,
-    line: &Line,
-) -> std::io::Result<()> {
-    loop {
-        let (kind, body) = message(&mut from).await?;
-        line.pass().await;
-        if line.swallows.load(Ordering::SeqCst) {
-            if kind == b'Z' {
-                line.shared.count(Fault::After);
-                return Ok(());
-            }
-            continue;
-        }
-        send(&mut to, kind, &body, from.buffer().is_empty()).await?;
-    }
 }

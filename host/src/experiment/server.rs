@@ -1,12 +1,12 @@
 //! The database's server on this machine: found by its port, killed as a power cut would, and started again as it was.
 //!
-//! Only a Postgres whose first process, data folder and user are those of this machine: one in a container or behind a
+//! Only a server whose first process, data folder and user are those of this machine: one in a container or behind a
 //! tunnel is somebody else's to start. It is started in a session of its own, since it must outlive the experiment.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,6 @@ use anyhow::{Context as _, bail, ensure};
 use reqwest::Url;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-const DEFAULT_PORT: u16 = 5432;
 /// After a crash it reads its log from the last checkpoint on.
 const UP_WITHIN: Duration = Duration::from_secs(120);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
@@ -24,8 +23,60 @@ const POLL: Duration = Duration::from_millis(10);
 /// State `LISTEN` in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
+/// Whose server it is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Its first process writes a file into the folder of its data, in which it is.
+    Postgres,
+    /// It is one process, known by its program. It listens when it has recovered.
+    Mysql,
+}
+
+impl Kind {
+    fn of(database: &Url) -> (Self, u16) {
+        match database.scheme() {
+            "mysql" | "mariadb" => (Self::Mysql, 3306),
+            _ => (Self::Postgres, 5432),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "Postgres",
+            Self::Mysql => "MariaDB or MySQL",
+        }
+    }
+
+    /// Whether a process is a server's first.
+    fn is_first(self, process: Pid) -> bool {
+        let of = PathBuf::from(format!("/proc/{process}"));
+        match self {
+            Self::Postgres => first_of(&fs::read_link(of.join("cwd")).unwrap_or_default()) == Some(process),
+            Self::Mysql => {
+                let program = fs::read_link(of.join("exe")).unwrap_or_default();
+                let name = program.file_name().and_then(OsStr::to_str).unwrap_or_default();
+                ["mariadbd", "mysqld"].contains(&name.trim_end_matches(" (deleted)"))
+            }
+        }
+    }
+
+    /// What the option for the folder of the data is. The last one counts.
+    fn folder(self, folder: &Path) -> Vec<OsString> {
+        match self {
+            Self::Postgres => vec!["-D".into(), folder.into()],
+            Self::Mysql => {
+                let mut option = OsString::from("--datadir=");
+                option.push(folder);
+                vec![option]
+            }
+        }
+    }
+}
+
 /// A server, and all that is needed to start it again.
 pub(super) struct Server {
+    kind: Kind,
+    addresses: Vec<SocketAddr>,
     process: Pid,
     folder: PathBuf,
     program: PathBuf,
@@ -42,9 +93,13 @@ impl Server {
     /// Finds the server that a database's URL names. What it says from its next start on goes to `log`.
     ///
     /// # Errors
-    /// If it is not on this machine, is no Postgres, or belongs to somebody else.
+    /// If it is not on this machine, is no server that we know, or belongs to somebody else.
     pub(super) fn find(database: &str, log: PathBuf) -> anyhow::Result<Self> {
-        let process = first_process(&addresses(database)?)?;
+        // Not the parser's words: the URL may hold a password.
+        let url = Url::parse(database).ok().context("its URL is not understood")?;
+        let (kind, port) = Kind::of(&url);
+        let addresses = addresses(&url, port)?;
+        let process = first_process(kind, &addresses)?;
         let of = PathBuf::from(format!("/proc/{process}"));
         let same_files = fs::read_link(of.join("ns/mnt")).ok() == fs::read_link("/proc/self/ns/mnt").ok();
         ensure!(same_files, "its process {process} is in a container");
@@ -76,6 +131,8 @@ impl Server {
             Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value.get(1..)?).to_owned()))
         };
         Ok(Self {
+            kind,
+            addresses,
             process,
             folder: fs::read_link(of.join("cwd")).context("cannot tell its folder")?,
             program: fs::read_link(of.join("exe")).context("cannot tell its program")?,
@@ -117,41 +174,60 @@ impl Server {
         let log = || OpenOptions::new().create(true).append(true).open(&self.log).context("cannot write its log");
         let mut command = Command::new("setsid");
         command.args(&self.as_user).arg(&self.program).args(&self.arguments);
-        // The last one counts; what stood there may have been relative to a folder that nobody knows any more.
-        command.arg("-D").arg(&self.folder).current_dir(&self.folder);
+        // What stood there may have been relative to a folder that nobody knows any more.
+        command.args(self.kind.folder(&self.folder)).current_dir(&self.folder);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(self.variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
-        let child = self.child.insert(command.spawn().context("cannot start the database's server")?);
+        self.child = Some(command.spawn().context("cannot start the database's server")?);
         let end = Instant::now() + UP_WITHIN;
         loop {
             // Perhaps somebody else, who looks after it, was faster.
-            if let Some(process) = ready(&self.folder).filter(|process| *process != self.process) {
+            if let Some(process) = self.ready().filter(|process| *process != self.process) {
                 self.process = process;
                 return Ok(());
             }
-            let ended = child.try_wait()?.is_some() && first_of(&self.folder).is_none_or(is_over);
+            let child = self.child.as_mut().context("nobody was started")?;
+            let ended = child.try_wait()?.is_some() && self.running().is_none();
             if ended || Instant::now() > end {
                 bail!("the database's server does not start again; its log is {}", self.log.display());
             }
             tokio::time::sleep(POLL).await;
         }
     }
+
+    /// The process of the server that was started last, if it lives.
+    fn running(&self) -> Option<Pid> {
+        match self.kind {
+            Kind::Postgres => first_of(&self.folder).filter(|process| !is_over(*process)),
+            Kind::Mysql => self.ready(),
+        }
+    }
+
+    /// The same, if it takes connections.
+    fn ready(&self) -> Option<Pid> {
+        match self.kind {
+            Kind::Postgres => ready(&self.folder),
+            Kind::Mysql => {
+                // Looking through all processes takes longer than knocking.
+                self.addresses.iter().find(|address| TcpStream::connect(address).is_ok())?;
+                first_process(self.kind, &self.addresses).ok()
+            }
+        }
+    }
 }
 
 /// Where the URL's server listens, if that is on this machine.
-fn addresses(database: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    // Not the parser's words: the URL may hold a password.
-    let url = Url::parse(database).ok().context("its URL is not understood")?;
+fn addresses(url: &Url, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     let host =
         url.host_str().filter(|host| !host.is_empty()).context("its URL names no server")?.trim_matches(['[', ']']);
-    let found = (host, url.port().unwrap_or(DEFAULT_PORT)).to_socket_addrs().context("its name is not known")?;
+    let found = (host, url.port().unwrap_or(port)).to_socket_addrs().context("its name is not known")?;
     let here: Vec<SocketAddr> = found.filter(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).collect();
     ensure!(!here.is_empty(), "it is on another machine");
     Ok(here)
 }
 
-/// The first process of the Postgres that listens at one of these.
-fn first_process(addresses: &[SocketAddr]) -> anyhow::Result<Pid> {
+/// The first process of the server that listens at one of these.
+fn first_process(kind: Kind, addresses: &[SocketAddr]) -> anyhow::Result<Pid> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let listeners: HashMap<OsString, SocketAddr> =
         tables.iter().flat_map(|table| table.lines()).filter_map(listener).collect();
@@ -168,13 +244,12 @@ fn first_process(addresses: &[SocketAddr]) -> anyhow::Result<Pid> {
             continue;
         }
         hidden = false;
-        let folder = fs::read_link(format!("/proc/{process}/cwd")).unwrap_or_default();
-        if first_of(&folder) == Some(process) {
+        if kind.is_first(process) {
             return Ok(process);
         }
     }
     ensure!(!hidden, "the process that listens on its port is another user's");
-    bail!("the process that listens on its port is not a Postgres of this machine")
+    bail!("the process that listens on its port is not a {} of this machine", kind.name())
 }
 
 /// What its file descriptor links to, and where it listens: a line of `/proc/net/tcp` or `tcp6`.
@@ -199,7 +274,7 @@ fn processes() -> impl Iterator<Item = Pid> {
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
 }
 
-/// The first process of the server of a data folder, as it says itself.
+/// The first process of the Postgres of a data folder, as it says itself.
 fn first_of(folder: &Path) -> Option<Pid> {
     let file = fs::read_to_string(folder.join("postmaster.pid")).ok()?;
     Pid::from_raw(file.lines().next()?.trim().parse().ok()?)
@@ -248,5 +323,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("postgres://127.0.0.1:{}/db", listener.local_addr().expect("an address").port());
         assert!(found(&url).contains("not a Postgres"), "{}", found(&url));
+        let url = url.replace("postgres", "mysql");
+        assert!(found(&url).contains("not a MariaDB or MySQL"), "{}", found(&url));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Of;
+use crate::experiment::proxy::Of;
 
 /// What the host has said on one connection.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Talk {
 
     /// What was run last is an acknowledgement.
     pub(super) fn acknowledges(&self) -> bool {
-        self.ran.last().is_some_and(|text| text.contains(Of::Acknowledgement.marker()))
+        self.ran.last().is_some_and(|text| Of::Acknowledgement.is_in(text))
     }
 
     /// A statement runs. True if it is a COMMIT.
