@@ -148,7 +148,7 @@ async fn measure(
     ground: &mut dyn Ground,
     notify: Notify<'_>,
 ) -> anyhow::Result<Findings> {
-    let findings = Findings::new(options, ground.facts().await?);
+    let findings = Findings::new(options, ground.facts().await?, ground.others());
     let sandbox = Sandbox::prepare(place, &options.functions).await?;
     notify("starting a host");
     let host = Host::start(place, &ground.url(), &options.functions).await?;

@@ -106,13 +106,15 @@ pub(crate) struct Findings {
     shared: bool,
     parts: Vec<super::Part>,
     pub(super) database: Json,
+    /// What was measured apart.
+    pub(super) others: &'static [(&'static str, u64)],
     pub(super) environment: Environment,
     memory_bytes: Option<u64>,
     samples: BTreeMap<&'static str, Vec<(u32, f64)>>,
 }
 
 impl Findings {
-    pub(super) fn new(options: &Options, database: Json) -> Self {
+    pub(super) fn new(options: &Options, database: Json, others: &'static [(&'static str, u64)]) -> Self {
         let kind = database["kind"].as_str().unwrap_or_default().to_owned() + ":";
         Self {
             messages: options.messages,
@@ -123,6 +125,7 @@ impl Findings {
             parts: options.parts.clone(),
             environment: Environment::observe(options.seed, &kind),
             database,
+            others,
             memory_bytes: memory(),
             samples: BTreeMap::new(),
         }

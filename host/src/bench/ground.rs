@@ -1,6 +1,6 @@
 //! The database under the bench: what Semel runs on, what the floors run on, and what is looked at from outside.
 //!
-//! The two kinds differ in every statement and in what a good plain loop is there, so each is a file of its own.
+//! The kinds differ in every statement and in what a good plain loop is there, so each is a file of its own.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use super::file::File;
-use super::server::Server;
+use super::server;
 use crate::experiment::Place;
 use crate::store;
 
@@ -35,6 +35,9 @@ pub(super) trait Ground: Send {
 
     /// How many may write at once.
     fn connections(&self) -> u32;
+
+    /// What others reach on such a database with the same guarantee, in messages per second: measured apart, on another run.
+    fn others(&self) -> &'static [(&'static str, u64)];
 
     /// Kind, version and settings, and whether a commit waits for the disk.
     async fn facts(&mut self) -> anyhow::Result<Json>;
@@ -73,7 +76,7 @@ pub(super) trait Ground: Send {
 /// A fresh database: on the server that is named, in the file that is named, or in a file of its own.
 pub(super) async fn open(url: Option<&str>, place: &Place) -> anyhow::Result<Box<dyn Ground>> {
     Ok(match url {
-        Some(url) if store::is_shared(url) => Box::new(Server::make(url).await?),
+        Some(url) if store::is_shared(url) => server::make(url).await?,
         Some(url) => Box::new(File::named(url)?),
         None => Box::new(File::named(&place.database("semel"))?),
     })

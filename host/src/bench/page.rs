@@ -10,18 +10,6 @@ use crate::experiment::plot::{Bars, Plot, Shape};
 use crate::experiment::report::grouped;
 use crate::experiment::{Check, Figure, Report, Table, Verdict};
 
-/// Messages per second of the same job on two cores, measured apart, on another run, by performance.md; with the effect in the
-/// transaction of the acknowledgement.
-const ON_A_SERVER: [(&str, u64); 6] = [
-    ("pg-boss, batch", 5_540),
-    ("sqlxmq", 2_270),
-    ("River, Tx", 1_460),
-    ("pg-boss", 1_240),
-    ("underway", 560),
-    ("DBOS", 320),
-];
-const ON_A_FILE: [(&str, u64); 1] = [("River, Tx", 1_040)];
-
 impl Findings {
     /// Writes `bench.json` and `index.html`.
     ///
@@ -119,7 +107,7 @@ impl Findings {
     }
 
     fn beside_others(&self, semel: u64) -> Plot {
-        let others = if self.is_shared() { &ON_A_SERVER[..] } else { &ON_A_FILE[..] };
+        let others = self.others;
         let groups = std::iter::once("Semel").chain(others.iter().map(|(name, _)| *name)).map(str::to_owned).collect();
         let apart = std::iter::once(0).chain(others.iter().map(|(_, rate)| *rate)).collect();
         Plot {

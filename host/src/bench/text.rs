@@ -20,6 +20,13 @@ impl Findings {
                 writeln!(out, "  {:>11} {unit:<3} {:<19} {what}", number(spread.median), range(&spread))?;
             }
         }
+        if let Some(semel) = self.figure("drain_batched") {
+            let others = self.others.iter().map(|(name, rate)| {
+                format!("{name} {} (Semel: {} times as many)", grouped(*rate), number(semel.median / *rate as f64))
+            });
+            let others: Vec<_> = others.collect();
+            writeln!(out, "\n  measured apart, on another run, messages per second: {}", others.join(", "))?;
+        }
         writeln!(out)?;
         let targets = self.targets();
         for target in &targets {
