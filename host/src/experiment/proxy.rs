@@ -42,7 +42,7 @@ impl Of {
             Self::Acknowledgement => ["semel_api.ack(", ".ack("],
             Self::Enqueue => ["SELECT semel.enqueue(", "INTO messages"],
             Self::Begin => ["SET begun_at = now", "SET begun_at = "],
-            Self::Claim => ["token_hash = $1, host = $2", "token_hash = ?, host = ?"],
+            Self::Claim => ["token_hash = $1, host = $2", "token_hash = ?, q.host = ?"],
         }
     }
 

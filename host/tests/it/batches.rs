@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
 use crate::deferred::{OK, keys, mailer};
 use crate::flow::{in_order, steer, times, with_flow};
-use crate::harness::{Function, On, Semel, built, not_in_vain, on_every_store, until};
+use crate::harness::{Function, On, Semel, built, in_server, not_in_vain, on_every_store, until};
 use crate::outside::{Server, Then};
+use crate::servers::{Holder, as_superuser, name_of, of_app, on_every_server};
 
 on_every_store!(
     what_waits_shares_one_commit_and_a_lone_message_has_its_own,
@@ -28,6 +28,8 @@ on_every_store!(
     everybody_who_waits_gets_the_answer_to_their_own_message,
     limits_on_concurrency_and_rate_hold_for_batches
 );
+
+on_every_server!(two_batches_that_want_the_same_rows_in_opposite_orders_count_each_once);
 
 pub(crate) const TOGETHER: (u32, bool) = (1, true);
 pub(crate) const ALONE: (u32, bool) = (1, false);
@@ -363,9 +365,8 @@ async fn limits_on_concurrency_and_rate_hold_for_batches(on: On) {
 
 /// Two hosts have each a batch that wants the same rows, in opposite orders. The test holds two rows in the middle until both
 /// stand before one of them: then each has what the other wants.
-#[tokio::test]
-async fn two_batches_that_want_the_same_rows_in_opposite_orders_count_each_once() {
-    let mut one = Semel::start_on(On::Postgres, &[]).await;
+async fn two_batches_that_want_the_same_rows_in_opposite_orders_count_each_once(on: On) {
+    let mut one = Semel::start_on(on, &[]).await;
     one.deploy(built("counter").with(r#"timeout = "2s""#, "timeout = \"30s\"\nlease = \"40s\"")).await;
     let mut two = one.beside().await;
     let stand_still = |host: &mut Semel| host.signal(rustix::process::Signal::STOP);
@@ -384,21 +385,31 @@ async fn two_batches_that_want_the_same_rows_in_opposite_orders_count_each_once(
     let paused = async || (two.get("/v1/functions/counter").await.ok()["paused"] == true).then_some(());
     until("the pause", paused).await;
 
-    let database = one.database().rsplit('/').next().expect("a database").to_owned();
-    let mut holder = Cluster::shared().superuser(&database).await;
-    let mut watcher = Cluster::shared().superuser(&database).await;
-    let table: String =
-        sqlx::query_scalar("SELECT oid::regclass::text FROM pg_class WHERE relname = 'counters' AND relkind = 'r'")
-            .fetch_one(&mut watcher)
-            .await
-            .expect("the table");
-    let hold = format!("BEGIN; SELECT FROM {table} WHERE id IN ('3', '4') FOR UPDATE");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(hold)).execute(&mut holder).await.expect("two rows");
-    let blocked =
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let mut stand_before_a_row = async |batches: i64| {
+    let url = as_superuser(on, one.database());
+    let table = of_app(one.database(), "counters");
+    let hold = format!("SELECT id FROM {table} WHERE id IN ('3', '4') FOR UPDATE");
+    let holder = Holder::of(&url, &hold).await;
+    let (blocked, deadlocks) = match on {
+        On::Postgres => (
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                .into(),
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+        ),
+        _ => (
+            format!(
+                "SELECT COUNT(*) FROM information_schema.innodb_trx t
+                 JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+                 WHERE p.db LIKE '{}\\_%' AND t.trx_state = 'LOCK WAIT'",
+                name_of(one.database())
+            ),
+            "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status
+             WHERE variable_name = 'INNODB_DEADLOCKS'",
+        ),
+    };
+    let before: i64 = in_server(&url, deadlocks).await;
+    let stand_before_a_row = async |batches: i64| {
         until("batches to stand before a row", async || {
-            let count: i64 = sqlx::query_scalar(blocked).fetch_one(&mut watcher).await.expect("a count");
+            let count: i64 = in_server(&url, &blocked).await;
             (count == batches).then_some(())
         })
         .await;
@@ -420,17 +431,16 @@ async fn two_batches_that_want_the_same_rows_in_opposite_orders_count_each_once(
     steer(&two, "counter", "resume").await;
     stand_before_a_row(2).await;
     go_on(&mut one);
-    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("an end");
+    holder.end().await;
 
     for (id, message) in ids.iter().zip(all_settled(&one, &ids).await) {
         unharmed(&message, &one.outcomes(id).await, &one.started(id));
     }
     let expected: Vec<Value> = (0..EIGHT).map(|n| json!([n.to_string(), 3])).collect();
     assert_eq!(one.sql("SELECT id, n FROM counters ORDER BY id").await, json!(expected));
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     until("the deadlock", async || {
-        let count: i64 = sqlx::query_scalar(deadlocks).fetch_one(&mut watcher).await.expect("a count");
-        (count > 0).then_some(())
+        let count: i64 = in_server(&url, deadlocks).await;
+        (count > before).then_some(())
     })
     .await;
     let of_one = async |half: &[String]| one.trace(&half[0]).await["attempts"][0]["host"].clone();

@@ -7,6 +7,8 @@ use sqlx::Executor as _;
 
 use crate::cluster::Cluster;
 use crate::harness::{self, On, functions, on_every_store};
+use crate::mariadb::Mariadb;
+use crate::servers::name_of;
 
 on_every_store!(everything_is_measured_once_and_counted);
 
@@ -45,7 +47,7 @@ async fn everything_is_measured_once_and_counted(on: On) {
         assert!(target["reached"].is_boolean() && target["target"].is_string(), "{target}");
         assert!(found["figures"][name].is_number() || found["ratios"][name].is_number(), "{name} has no figure");
     }
-    let kind = if on == On::Sqlite { "sqlite" } else { "postgres" };
+    let kind = format!("{on:?}").to_lowercase();
     assert_eq!(found["database"]["kind"], kind);
     assert!(found["database"]["version"].is_string() && found["machine"]["memory_bytes"].is_number());
 
@@ -66,6 +68,18 @@ async fn database(on: On, folder: &std::path::Path) -> String {
 }
 
 async fn nothing_is_left(on: On, folder: &std::path::Path, url: &str) {
+    if on == On::Mariadb {
+        let login = name_of(url);
+        let databases =
+            format!("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE '{login}\\_%'");
+        let users = format!("SELECT COUNT(*) FROM mysql.user WHERE user LIKE '{login}\\_bench%'");
+        let mut superuser = Mariadb::shared().superuser("mysql").await;
+        for count in [databases, users] {
+            let left: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut superuser).await.expect("a count");
+            assert_eq!(left, 0, "databases and users of apps");
+        }
+        return;
+    }
     if on == On::Sqlite {
         let left = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").file_name());
         let left: Vec<_> = left.filter(|name| name != "out").collect();
@@ -92,7 +106,7 @@ async fn what_cannot_be_measured_is_said_without_a_figure() {
     for (arguments, clue) in [
         (["--functions", "missing", "--database", "sqlite://new.db"], "make guests"),
         (["--functions", &functions, "--database", &mine], "is there already"),
-        (["--functions", &functions, "--database", "mysql://u:secret@host/db"], "sqlite://PATH or postgres://"),
+        (["--functions", &functions, "--database", "oracle://u:secret@host/db"], "sqlite://PATH, postgres://"),
         (["--functions", &functions, "--database", "postgres://u:secret@127.0.0.1:1/db"], "cannot reach"),
         (["--functions", &functions, "--database", &not_allowed], "CREATEDB"),
     ] {

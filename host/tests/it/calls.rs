@@ -100,7 +100,7 @@ async fn deferred_statements_are_many_and_keep_their_order(on: On) {
     let mut steps = vec![json!({ "sql": "INSERT INTO scratch VALUES (1, '')", "deferred": true })];
     for place in 0..150 {
         let sql = match place {
-            75 if on == On::Postgres => long.to_owned(),
+            75 if on.is_shared() => long.to_owned(),
             _ => format!("UPDATE scratch SET value = value || '{}' WHERE id = $1", place % 10),
         };
         let params = if sql == long { json!([]) } else { json!([1]) };

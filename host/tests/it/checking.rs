@@ -22,8 +22,11 @@ on_every_store!(
 /// Rows of every table that a message leaves something in.
 async fn rows(semel: &Semel) -> Vec<i64> {
     let tables = ["messages", "queue", "history", "attempts", "keys", "decisions", "state"];
-    let of_one_database =
-        if semel.on == On::Postgres { &["guard", "published_groups", "rehearsals", "calls"][..] } else { &[] };
+    let of_one_database = match semel.on {
+        On::Sqlite => &[][..],
+        On::Postgres => &["guard", "published_groups", "rehearsals", "calls"][..],
+        On::Mariadb => &["rehearsals", "calls"][..],
+    };
     let mut rows = Vec::new();
     for table in tables.iter().chain(of_one_database) {
         rows.push(semel.in_store(&format!("SELECT count(*) FROM semel_{table}")).await);

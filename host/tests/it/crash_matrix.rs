@@ -1,22 +1,23 @@
-//! Crash points, and a small crash matrix over both kinds of database: `make torture` runs all of it.
+//! Crash points, and a small crash matrix over files and each kind of server: `make torture` runs all of it.
 
 use semel::experiment::crash_matrix::{self, Options};
 use semel::experiment::host::{HostOptions, HostProcess};
 
-use crate::cluster::Cluster;
-use crate::harness::functions;
+use crate::harness::{On, functions};
+use crate::servers::{database, on_every_server};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_semel");
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wherever_a_host_dies_every_effect_happens_as_often_as_its_contract_allows() {
+on_every_server!(wherever_a_host_dies_every_effect_happens_as_often_as_its_contract_allows);
+
+async fn wherever_a_host_dies_every_effect_happens_as_often_as_its_contract_allows(on: On) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     assert!(functions().join("effects").is_dir(), "make guests");
     let seed = rand::random::<u32>().into();
     eprintln!("seed {seed}");
     let options = Options {
         program: Some(PROGRAM.into()),
-        database: Some(Cluster::shared().database().await),
+        database: Some(database(on).await),
         seed,
         out: folder.path().to_owned(),
         functions: functions(),

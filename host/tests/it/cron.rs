@@ -44,6 +44,10 @@ async fn fired(semel: &Semel, function: &str) -> Vec<Fired> {
         On::Sqlite => {
             "json_group_array(json_array(json(headers), accepted_at, CAST(body AS TEXT), topic, content_type) ORDER BY seq)"
         }
+        On::Mariadb => {
+            "concat('[', coalesce(group_concat(json_array(json_extract(headers, '$'), accepted_at, convert(body USING utf8mb4),
+             topic, content_type) ORDER BY seq), ''), ']')"
+        }
         On::Postgres => {
             "coalesce(json_agg(json_build_array(headers::json, accepted_at, convert_from(body, 'UTF8'), topic, content_type)
              ORDER BY seq), '[]')::text"

@@ -60,6 +60,13 @@ impl Serving {
             On::Sqlite => {
                 "SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name NOT LIKE 'semel%' AND tbl_name NOT LIKE 'sqlite%'"
             }
+            On::Mariadb => &format!(
+                "SELECT COUNT(*) FROM (
+                     SELECT table_name AS name FROM information_schema.tables WHERE table_schema = '{0}_app'
+                     UNION ALL SELECT index_name FROM information_schema.statistics WHERE table_schema = '{0}_app'
+                 ) AS found",
+                crate::servers::name_of(semel.database())
+            ),
             On::Postgres => {
                 "SELECT COUNT(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
                  WHERE relkind IN ('r', 'i') AND nspname !~ '^(semel|pg_|information_schema)'"
@@ -174,7 +181,7 @@ async fn a_route_belongs_to_one_function(on: On) {
     serving.serves_unchanged().await;
 }
 
-/// What SQLite keeps apps from doing; on Postgres the app's own login has no such rights.
+/// What SQLite keeps apps from doing; on a server the app's own login has no such rights.
 #[tokio::test]
 async fn a_migration_may_make_tables_and_nothing_else() {
     let serving = Serving::start(On::Sqlite).await;

@@ -9,7 +9,13 @@ use semel::message::Contract;
 use sqlx::Executor as _;
 
 use crate::cluster::Cluster;
-use crate::harness::functions;
+use crate::harness::{On, functions};
+use crate::servers::{Server, on_every_server};
+
+on_every_server!(
+    the_count_is_exact_whatever_happens_to_hosts_database_and_network,
+    a_begin_once_message_is_never_started_twice_whatever_happens,
+);
 
 const ALL_FAULTS: Faults = Faults { kills: 2, database_kills: 1, zombies: 1, lost_commits: 3 };
 
@@ -68,9 +74,9 @@ async fn a_begin_once_message_is_never_started_twice() {
     killed_counter(Contract::BeginOnce, 500, 3).await;
 }
 
-async fn harmed_counter(contract: Contract, messages: u64, faults: Faults) {
-    let cluster = Cluster::start(&[]);
-    let database = Some(cluster.database().await);
+async fn harmed_counter(on: On, contract: Contract, messages: u64, faults: Faults) {
+    let server = Server::start(on, &[]);
+    let database = Some(server.database().await);
     let report = run(Options { database, hosts: 2, faults, ..options(messages, contract) }).await;
     let said = said(&report);
     assert!(report.verdict.passed, "{said}");
@@ -83,15 +89,13 @@ async fn harmed_counter(contract: Contract, messages: u64, faults: Faults) {
     assert!(lost.map(|name| figure(&report, name)).iter().sum::<u64>() >= faults.lost_commits, "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_count_is_exact_whatever_happens_to_hosts_database_and_network() {
-    harmed_counter(Contract::FinishOnce, 240, ALL_FAULTS).await;
+async fn the_count_is_exact_whatever_happens_to_hosts_database_and_network(on: On) {
+    harmed_counter(on, Contract::FinishOnce, 240, ALL_FAULTS).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_begin_once_message_is_never_started_twice_whatever_happens() {
+async fn a_begin_once_message_is_never_started_twice_whatever_happens(on: On) {
     let faults = Faults { kills: 1, database_kills: 0, zombies: 1, lost_commits: 2 };
-    harmed_counter(Contract::BeginOnce, 100, faults).await;
+    harmed_counter(on, Contract::BeginOnce, 100, faults).await;
 }
 
 /// A database that counts every tenth message twice, and a fault that nobody has time for.

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::OnceCell;
 
 use crate::cluster::Cluster;
+use crate::mariadb::Mariadb;
 
 /// What is not there after this long never will be.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +35,7 @@ pub(crate) enum On {
     #[default]
     Sqlite,
     Postgres,
+    Mariadb,
 }
 
 impl On {
@@ -42,6 +44,30 @@ impl On {
         match self {
             Self::Sqlite => format!("sqlite://{}", folder.join("test.db").display()),
             Self::Postgres => Cluster::shared().database().await,
+            Self::Mariadb => Mariadb::shared().database().await,
+        }
+    }
+
+    /// Whether any number of hosts may be on one of its databases, each guest with a login.
+    pub(crate) fn is_shared(self) -> bool {
+        self != Self::Sqlite
+    }
+
+    /// Text with names of the engine's tables as SQLite has them, in the words of this database: `semel_queue` is
+    /// `semel.queue` on Postgres, and one table of the database on MariaDB.
+    pub(crate) fn names(self, sql: &str) -> String {
+        match self {
+            Self::Sqlite => sql.to_owned(),
+            Self::Postgres => sql.replace("semel_", "semel."),
+            Self::Mariadb => {
+                let mut parts = sql.split("semel_");
+                let first = parts.next().unwrap_or_default().to_owned();
+                parts.fold(first, |text, part| {
+                    let end = part.find(|c: char| !c.is_ascii_alphabetic() && c != '_').unwrap_or(part.len());
+                    let (name, rest) = part.split_at(end);
+                    format!("{text}`{name}`{rest}")
+                })
+            }
         }
     }
 }
@@ -58,6 +84,11 @@ macro_rules! on_every_store {
             #[tokio::test]
             async fn postgres() {
                 super::$test($crate::harness::On::Postgres).await;
+            }
+
+            #[tokio::test]
+            async fn mariadb() {
+                super::$test($crate::harness::On::Mariadb).await;
             }
         }
     )+ };
@@ -346,21 +377,18 @@ impl Semel {
         answer.ok()["results"][0]["rows"].take()
     }
 
-    /// One value from the database, read beside the host (or after it), the engine's tables included: `semel_queue` is
-    /// `semel.queue` on Postgres.
+    /// One value from the database, read beside the host (or after it), the engine's tables included, with names as in
+    /// [`On::names`].
     pub(crate) async fn in_store<T>(&self, sql: &str) -> T
     where
         T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+        T: for<'r> sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
     {
         if self.on == On::Sqlite {
             return self.in_file(sql).await;
         }
-        let mut session = sqlx::PgConnection::connect(self.database()).await.expect("a session");
-        let sql = sql.replace("semel_", "semel.");
-        let value = sqlx::query_scalar(AssertSqlSafe(sql.as_str())).fetch_one(&mut session).await.expect(&sql);
-        session.close().await.expect("an end");
-        value
+        in_server(self.database(), &self.on.names(sql)).await
     }
 
     /// One value from the database file, read beside the host (or after it), the engine's tables included.
@@ -375,7 +403,7 @@ impl Semel {
         value
     }
 
-    /// Changes the database beside the host, with names as in [`Self::in_store`]. Returns how many rows were changed.
+    /// Changes the database beside the host, with names as in [`On::names`]. Returns how many rows were changed.
     pub(crate) async fn change(&self, sql: &str) -> u64 {
         if self.on == On::Sqlite {
             let options = SqliteConnectOptions::new().filename(self.folder().join("test.db"));
@@ -384,11 +412,7 @@ impl Semel {
             file.close().await.expect("an end");
             return done.rows_affected();
         }
-        let mut session = sqlx::PgConnection::connect(self.database()).await.expect("a session");
-        let sql = sql.replace("semel_", "semel.");
-        let done = sqlx::query(AssertSqlSafe(sql.as_str())).execute(&mut session).await.expect(&sql);
-        session.close().await.expect("an end");
-        done.rows_affected()
+        change_in_server(self.database(), &self.on.names(sql)).await
     }
 
     /// Changes the database file, while the host is down.
@@ -515,6 +539,10 @@ impl Answer {
             "SQLite",
             "postgres",
             "Postgres",
+            "mysql",
+            "MySQL",
+            "mariadb",
+            "MariaDB",
             "127.0.0.1:",
             "SELECT",
             "INSERT",
@@ -687,6 +715,39 @@ pub(crate) fn not_in_vain(starts: &[(u32, bool)]) -> Vec<u32> {
     let later = |place: usize, attempt: u32| starts[place + 1..].iter().any(|(later, _)| *later == attempt);
     let good = starts.iter().enumerate().filter(|(place, (attempt, together))| !(*together && later(*place, *attempt)));
     good.map(|(_, (attempt, _))| *attempt).collect()
+}
+
+/// One value from a server's database.
+pub(crate) async fn in_server<T>(database: &str, sql: &str) -> T
+where
+    T: Send + Unpin,
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    T: for<'r> sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+{
+    if database.starts_with("postgres") {
+        let mut session = sqlx::PgConnection::connect(database).await.expect("a session");
+        let value = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut session).await.expect(sql);
+        session.close().await.expect("an end");
+        return value;
+    }
+    let mut session = sqlx::MySqlConnection::connect(database).await.expect("a session");
+    let value = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut session).await.expect(sql);
+    session.close().await.expect("an end");
+    value
+}
+
+/// Changes a server's database. Returns how many rows were changed.
+pub(crate) async fn change_in_server(database: &str, sql: &str) -> u64 {
+    if database.starts_with("postgres") {
+        let mut session = sqlx::PgConnection::connect(database).await.expect("a session");
+        let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut session).await.expect(sql);
+        session.close().await.expect("an end");
+        return done.rows_affected();
+    }
+    let mut session = sqlx::MySqlConnection::connect(database).await.expect("a session");
+    let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut session).await.expect(sql);
+    session.close().await.expect("an end");
+    done.rows_affected()
 }
 
 /// Looks again and again until there is something to see.

@@ -14,7 +14,19 @@ use sqlx::Connection as _;
 
 use crate::cluster::Cluster;
 use crate::harness::{Function, On, Semel, built, until};
+use crate::servers::on_every_server;
 use crate::store::{Bench, lane};
+
+on_every_server!(
+    what_one_host_deploys_and_removes_the_other_knows_at_once,
+    after_a_deploy_or_a_rollback_no_host_starts_another_version,
+    a_pause_holds_on_every_host_until_any_of_them_resumes,
+    what_runs_on_another_host_can_be_cancelled_and_ends_there,
+    who_waits_on_one_host_gets_the_answer_of_another,
+    no_more_run_at_once_on_all_hosts_than_concurrency_says,
+    claims_of_several_hosts_never_go_beyond_a_limit,
+    starts_on_all_hosts_keep_to_one_rate,
+);
 
 /// `misbehave` that nothing but an interruption ends while a test is waiting.
 fn endless() -> Function {
@@ -26,8 +38,8 @@ fn second_counter() -> Function {
 }
 
 /// A host that accepts and steers but runs nothing, and one beside it that does. The first ends with what is returned last.
-async fn door_and_worker(functions: &[&str]) -> (Semel, Semel, tokio::process::Child) {
-    let mut door = Semel::start_on(On::Postgres, functions).await;
+async fn door_and_worker(on: On, functions: &[&str]) -> (Semel, Semel, tokio::process::Child) {
+    let mut door = Semel::start_on(on, functions).await;
     door.stop().await;
     let child = door.serve(&["--no-workers"]).await;
     let worker = door.beside().await;
@@ -65,9 +77,8 @@ async fn attempts(semel: &Semel, ids: &[String]) -> Vec<(Timestamp, Timestamp, S
 }
 
 /// A 202 or a 404 does not depend on the host that is asked, nor on how soon it hears of a deploy.
-#[tokio::test]
-async fn what_one_host_deploys_and_removes_the_other_knows_at_once() {
-    let one = Semel::start_on(On::Postgres, &[]).await;
+async fn what_one_host_deploys_and_removes_the_other_knows_at_once(on: On) {
+    let one = Semel::start_on(on, &[]).await;
     let two = one.beside().await;
     for round in 0..5 {
         two.post("/fn/counter", "x").send().await.problem(404);
@@ -84,9 +95,8 @@ async fn what_one_host_deploys_and_removes_the_other_knows_at_once() {
 }
 
 /// After the answer to a deploy or a rollback no host starts the version of before, also one that has not heard of it.
-#[tokio::test]
-async fn after_a_deploy_or_a_rollback_no_host_starts_another_version() {
-    let one = Semel::start_on(On::Postgres, &["counter"]).await;
+async fn after_a_deploy_or_a_rollback_no_host_starts_another_version(on: On) {
+    let one = Semel::start_on(on, &["counter"]).await;
     let two = one.beside().await;
     for round in 0..6 {
         let (here, there) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
@@ -104,9 +114,8 @@ async fn after_a_deploy_or_a_rollback_no_host_starts_another_version() {
     }
 }
 
-#[tokio::test]
-async fn a_pause_holds_on_every_host_until_any_of_them_resumes() {
-    let one = Semel::start_on(On::Postgres, &["counter", "receipts"]).await;
+async fn a_pause_holds_on_every_host_until_any_of_them_resumes(on: On) {
+    let one = Semel::start_on(on, &["counter", "receipts"]).await;
     let two = one.beside().await;
     steer(&one, "counter", "pause").await;
     let waiting = two.send("counter", "x").await;
@@ -120,9 +129,8 @@ async fn a_pause_holds_on_every_host_until_any_of_them_resumes() {
 }
 
 /// In WebAssembly, and in a statement: the run can commit no more, and its host is told by the next heartbeat.
-#[tokio::test]
-async fn what_runs_on_another_host_can_be_cancelled_and_ends_there() {
-    let (door, worker, _child) = door_and_worker(&["counter"]).await;
+async fn what_runs_on_another_host_can_be_cancelled_and_ends_there(on: On) {
+    let (door, worker, _child) = door_and_worker(on, &["counter"]).await;
     door.deploy(endless()).await;
     for order in ["loop", "endless-sql"] {
         let id = door.send("misbehave", &json!({ "do": order }).to_string()).await;
@@ -142,9 +150,8 @@ async fn what_runs_on_another_host_can_be_cancelled_and_ends_there() {
     assert_eq!(door.sql("SELECT count(*) FROM misbehaviour").await, json!([[0]]));
 }
 
-#[tokio::test]
-async fn who_waits_on_one_host_gets_the_answer_of_another() {
-    let (door, _worker, _child) = door_and_worker(&["counter", "misbehave"]).await;
+async fn who_waits_on_one_host_gets_the_answer_of_another(on: On) {
+    let (door, _worker, _child) = door_and_worker(on, &["counter", "misbehave"]).await;
     for count in 1..=5 {
         assert_eq!(door.call("counter", "x").await.ok(), json!({ "counter": "x", "count": count }));
     }
@@ -155,7 +162,7 @@ async fn who_waits_on_one_host_gets_the_answer_of_another() {
 /// A host that is idle is woken, and one that cannot be woken looks by itself.
 #[tokio::test]
 async fn what_one_host_accepts_an_idle_one_begins_with_and_without_wake_ups() {
-    let (door, worker, _child) = door_and_worker(&["counter"]).await;
+    let (door, worker, _child) = door_and_worker(On::Postgres, &["counter"]).await;
     let delays = async |what: &str| {
         let mut ids = Vec::new();
         for _ in 0..10 {
@@ -183,10 +190,9 @@ async fn what_one_host_accepts_an_idle_one_begins_with_and_without_wake_ups() {
 }
 
 /// Three hosts, each with room for all of it.
-#[tokio::test]
-async fn no_more_run_at_once_on_all_hosts_than_concurrency_says() {
+async fn no_more_run_at_once_on_all_hosts_than_concurrency_says(on: On) {
     const MOST: usize = 3;
-    let one = Semel::start_on(On::Postgres, &[]).await;
+    let one = Semel::start_on(on, &[]).await;
     one.deploy(built("misbehave").with("[limits]", &format!("[flow]\nconcurrency = {MOST}\n\n[limits]"))).await;
     let others = [one.beside().await, one.beside().await];
     let hosts = [&one, &others[0], &others[1]];
@@ -201,10 +207,9 @@ async fn no_more_run_at_once_on_all_hosts_than_concurrency_says() {
 }
 
 /// Three stores claim at the same moment, again and again, whatever they can get.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn claims_of_several_hosts_never_go_beyond_a_limit() {
+async fn claims_of_several_hosts_never_go_beyond_a_limit(on: On) {
     const MOST: usize = 3;
-    let bench = Bench::new(On::Postgres).await;
+    let bench = Bench::new(on).await;
     for number in 0..60 {
         bench.enqueue(&number.to_string()).await;
     }
@@ -235,9 +240,8 @@ async fn claims_of_several_hosts_never_go_beyond_a_limit() {
 }
 
 /// The bound of the algorithm: in any span of time no more starts than the rate gives, and those that may come at once.
-#[tokio::test]
-async fn starts_on_all_hosts_keep_to_one_rate() {
-    let one = Semel::start_on(On::Postgres, &[]).await;
+async fn starts_on_all_hosts_keep_to_one_rate(on: On) {
+    let one = Semel::start_on(on, &[]).await;
     one.deploy(built("counter").with("[limits]", "[flow]\nrate = \"10/s\"\n\n[limits]")).await;
     let others = [one.beside().await, one.beside().await];
     let hosts = [&one, &others[0], &others[1]];

@@ -124,7 +124,7 @@ async fn what_a_claim_leaves_open_is_unknown(on: On) {
     assert_eq!(bounds, ["happened once", "happened 0 to 2 times"]);
 }
 
-/// On SQLite the next host knows by holding the file; on Postgres others know by the end of the lease, and only then.
+/// On SQLite the next host knows by holding the file; on a server others know by the end of the lease, and only then.
 async fn what_a_dead_host_left_open_is_unknown_and_never_missing(on: On) {
     let bench = Bench::new(on).await;
     let (_, call) = running(&bench, "a").await;
@@ -132,7 +132,7 @@ async fn what_a_dead_host_left_open_is_unknown_and_never_missing(on: On) {
     let call = bench.store.intend(call).await.expect("a row");
     bench.recover().await.expect("recovery");
     assert_eq!(states(&bench).await, ["intended"], "its host lives");
-    if on == On::Postgres {
+    if on.is_shared() {
         let (url, folder) = (bench.url().to_owned(), tempfile::tempdir().expect("a temporary folder"));
         let other = Bench::over(url, folder).await;
         other.recover().await.expect("recovery");

@@ -1,4 +1,4 @@
-//! Answers of COMMIT that are lost, on Postgres: before the server hears of it, after it has committed, and on a line that
+//! Answers of COMMIT that are lost, on servers: before the server hears of it, after it has committed, and on a line that
 //! swallows everything. `Queue::resolve` finds out, and nobody outside sees a message twice or not at all.
 
 use std::collections::BTreeSet;
@@ -10,10 +10,16 @@ use semel::message::{Claim, Claimed, State, Usage};
 use semel::store::{Commit, Failure, Known, Lane};
 use serde_json::json;
 
-use crate::cluster::Cluster;
 use crate::faults::brisk;
 use crate::harness::{On, Semel, Start, built, until};
+use crate::servers::{database, on_every_server};
 use crate::store::{Bench, deployment, lane};
+
+on_every_server!(
+    a_lost_answer_of_a_commit_is_found_out,
+    a_message_whose_acceptance_is_unknown_is_refused_and_accepted_once,
+    whatever_answer_a_host_loses_effects_are_there_once,
+);
 
 /// Messages of one function at once.
 const BATCH: u32 = 40;
@@ -21,8 +27,8 @@ const BATCH: u32 = 40;
 const FAULTS: [Fault; 3] = [Fault::Before, Fault::After, Fault::BlackHole];
 
 /// A store behind a proxy.
-async fn behind_a_proxy() -> (Bench, Proxy) {
-    let database = Cluster::shared().database().await;
+async fn behind_a_proxy(on: On) -> (Bench, Proxy) {
+    let database = database(on).await;
     let proxy = Proxy::start(&database).await.expect("a proxy");
     let bench = Bench::over(proxy.url().to_owned(), tempfile::tempdir().expect("a folder")).await;
     bench.store.deploy(deployment("f")).await.expect("a deploy");
@@ -61,13 +67,12 @@ async fn commit_and_resolve(bench: &Bench, claim: &Claim, writes: bool) -> (Comm
     (commit, known, began.elapsed())
 }
 
-#[tokio::test]
-async fn a_lost_answer_of_a_commit_is_found_out() {
-    join_all(FAULTS.map(found_out)).await;
+async fn a_lost_answer_of_a_commit_is_found_out(on: On) {
+    join_all(FAULTS.map(|fault| found_out(on, fault))).await;
 }
 
-async fn found_out(fault: Fault) {
-    let (bench, proxy) = behind_a_proxy().await;
+async fn found_out(on: On, fault: Fault) {
+    let (bench, proxy) = behind_a_proxy(on).await;
     let long = Lane { lease: Duration::from_secs(60), max_attempts: 1000, ..lane() };
     let (mut written, mut longest) = (0, Duration::ZERO);
     let rounds = rounds();
@@ -120,13 +125,9 @@ async fn again(bench: &Bench, lost: &[Claimed], lane: &Lane) {
 }
 
 /// No 2xx for what is not known to be there, and the same key later makes one message.
-#[tokio::test]
-async fn a_message_whose_acceptance_is_unknown_is_refused_and_accepted_once() {
-    let database = Cluster::shared().database().await;
-    let proxy = Proxy::start(&database).await.expect("a proxy");
-    let semel =
-        Semel::start_as(Start { on: On::Postgres, database: Some(proxy.url()), ..Start::default() }, &["counter"])
-            .await;
+async fn a_message_whose_acceptance_is_unknown_is_refused_and_accepted_once(on: On) {
+    let proxy = Proxy::start(&database(on).await).await.expect("a proxy");
+    let semel = Semel::start_as(Start { on, database: Some(proxy.url()), ..Start::default() }, &["counter"]).await;
     let mut ids = BTreeSet::new();
     for round in 0..rounds() {
         for fault in FAULTS {
@@ -160,11 +161,9 @@ async fn a_message_whose_acceptance_is_unknown_is_refused_and_accepted_once() {
 }
 
 /// Points 10b and 26, in a host: whatever is lost, each message has its effects once, or is in doubt without any.
-#[tokio::test]
-async fn whatever_answer_a_host_loses_effects_are_there_once() {
-    let database = Cluster::shared().database().await;
-    let proxy = Proxy::start(&database).await.expect("a proxy");
-    let start = Start { on: On::Postgres, database: Some(proxy.url()), ..Start::default() };
+async fn whatever_answer_a_host_loses_effects_are_there_once(on: On) {
+    let proxy = Proxy::start(&database(on).await).await.expect("a proxy");
+    let start = Start { on, database: Some(proxy.url()), ..Start::default() };
     let semel = Semel::start_as(start, &[]).await;
     let often = built("counter")
         .with("[limits]", "[retry]\nmax_attempts = 50\nbackoff = { initial = \"50ms\", max = \"1s\" }\n[limits]");

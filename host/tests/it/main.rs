@@ -5,6 +5,8 @@ mod brokers;
 mod cluster;
 mod harness;
 mod hostile;
+mod mariadb;
+mod servers;
 
 mod doors;
 mod accept;
@@ -48,6 +50,7 @@ mod checking;
 
 mod strangers;
 mod faults;
+mod network;
 mod lost_commits;
 mod drivers;
 mod outages;

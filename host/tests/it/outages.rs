@@ -6,17 +6,22 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use semel::experiment::proxy::Proxy;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _};
 
-use crate::cluster::Cluster;
-use crate::harness::{On, Semel, Start, built, until};
+use crate::harness::{On, Semel, Start, built, in_server, until};
+use crate::servers::{Server, database, on_every_server};
+
+on_every_server!(
+    a_database_that_is_killed_under_load_is_used_again_at_once,
+    a_line_that_swallows_everything_makes_nobody_lie_or_spin,
+    what_was_acknowledged_outlives_the_database,
+);
 
 /// A hang. What is measured is printed.
 const HANG: Duration = Duration::from_secs(30);
 
 /// On a database that is not the shared one.
-async fn host_on(database: &str, functions: &[&str]) -> Semel {
-    Semel::start_as(Start { on: On::Postgres, database: Some(database), ..Start::default() }, functions).await
+async fn host_on(on: On, database: &str, functions: &[&str]) -> Semel {
+    Semel::start_as(Start { on, database: Some(database), ..Start::default() }, functions).await
 }
 
 /// Seconds of processor time that a process has used.
@@ -74,10 +79,15 @@ async fn rate(semel: &Semel) -> u64 {
     semel.count("counter", "completed").await - before
 }
 
-#[tokio::test]
-async fn a_database_that_is_killed_under_load_is_used_again_at_once() {
-    let mut cluster = Cluster::start(&[]);
-    let semel = host_on(&cluster.database().await, &["counter"]).await;
+/// The sum of all counters.
+async fn counted(semel: &Semel) -> u64 {
+    let counters = semel.sql("SELECT n FROM counters").await;
+    counters.as_array().expect("rows").iter().filter_map(|row| row[0].as_u64()).sum()
+}
+
+async fn a_database_that_is_killed_under_load_is_used_again_at_once(on: On) {
+    let mut cluster = Server::start(on, &[]);
+    let semel = host_on(on, &cluster.database().await, &["counter"]).await;
     let load = Load::start(&semel, 4);
     until("a load", async || (semel.count("counter", "completed").await > 20).then_some(())).await;
     let normal = rate(&semel).await;
@@ -106,30 +116,28 @@ async fn a_database_that_is_killed_under_load_is_used_again_at_once() {
     .await;
     let completed = semel.count("counter", "completed").await;
     assert!(completed >= accepted, "{accepted} accepted, {completed} completed");
-    assert_eq!(semel.sql("SELECT sum(n)::bigint FROM counters").await, json!([[completed]]));
+    assert_eq!(counted(&semel).await, completed);
     eprintln!("{normal} messages/s; after a restart normal again within {back:?} (a second of it is the measurement)");
     assert!(back.iter().all(|time| *time < HANG), "{back:?}");
 }
 
-#[tokio::test]
-async fn a_line_that_swallows_everything_makes_nobody_lie_or_spin() {
+async fn a_line_that_swallows_everything_makes_nobody_lie_or_spin(on: On) {
     let hole = std::env::var("BLACK_HOLE").map_or(5, |seconds| seconds.parse().expect("BLACK_HOLE is a number"));
-    let database = Cluster::shared().database().await;
+    let database = database(on).await;
     let proxy = Proxy::start(&database).await.expect("a proxy");
-    let semel = host_on(proxy.url(), &["counter"]).await;
+    let semel = host_on(on, proxy.url(), &["counter"]).await;
     let load = Load::start(&semel, 4);
     until("a load", async || (semel.count("counter", "completed").await > 20).then_some(())).await;
     proxy.black_hole();
     let (began, before) = (Instant::now(), processor_time(semel.process()));
-    let mut direct = sqlx::PgConnection::connect(&database).await.expect("a session");
     tokio::time::sleep(Duration::from_millis(500)).await; // What was on its way has arrived.
-    let messages = "SELECT count(*) FROM semel.messages";
-    let taken_in: i64 = sqlx::query_scalar(messages).fetch_one(&mut direct).await.expect("a count");
+    let messages = on.names("SELECT count(*) FROM semel_messages");
+    let taken_in: i64 = in_server(&database, &messages).await;
     semel.get("/readyz").await.problem(503);
     assert_eq!(semel.get("/healthz").await.status, 200);
     tokio::time::sleep(Duration::from_secs(hole).saturating_sub(began.elapsed())).await;
     let share = (processor_time(semel.process()) - before) / began.elapsed().as_secs_f64();
-    let still: i64 = sqlx::query_scalar(AssertSqlSafe(messages)).fetch_one(&mut direct).await.expect("a count");
+    let still: i64 = in_server(&database, &messages).await;
     assert_eq!(still, taken_in, "something got through");
     proxy.restore();
     let restored = Instant::now();
@@ -144,29 +152,34 @@ async fn a_line_that_swallows_everything_makes_nobody_lie_or_spin() {
     .await;
     let completed = semel.count("counter", "completed").await;
     assert!(completed > accepted, "{accepted} and one more accepted, {completed} completed");
-    assert_eq!(semel.sql("SELECT sum(n)::bigint FROM counters").await, json!([[completed]]));
+    assert_eq!(counted(&semel).await, completed);
     eprintln!("a black hole of {hole} s: {:.1} % of a processor, back {back:?} after it", share * 100.0);
     assert!(share < 0.5 && back < HANG, "{share} {back:?}");
 }
 
 /// What was acknowledged stays, also when all of the server is killed, and whatever a guest said about its session.
-#[tokio::test]
-async fn what_was_acknowledged_outlives_the_database() {
+async fn what_was_acknowledged_outlives_the_database(on: On) {
     let kills: usize =
         std::env::var("DATABASE_KILLS").map_or(3, |kills| kills.parse().expect("DATABASE_KILLS is a number"));
-    // Without a wait for the log nothing would be written for ten seconds.
-    let mut cluster =
-        Cluster::start(&["fsync=on", "wal_writer_delay=10000", "wal_writer_flush_after=0", "bgwriter_delay=10000"]);
-    let semel = host_on(&cluster.database().await, &[]).await;
+    // Without a wait for the log nothing would be written for a while.
+    let lazy = match on {
+        On::Postgres => &["fsync=on", "wal_writer_delay=10000", "wal_writer_flush_after=0", "bgwriter_delay=10000"][..],
+        _ => &["innodb_flush_log_at_timeout=10"][..],
+    };
+    let mut cluster = Server::start(on, lazy);
+    let semel = host_on(on, &cluster.database().await, &[]).await;
     semel.deploy(built("sqlshell")).await;
     let each = 50_usize.div_ceil(kills);
     let (mut acknowledged, mut accepted) = (Vec::new(), Vec::new());
     for _ in 0..kills {
         for n in 0..each {
             let way = ["false", "true"][n % 2];
-            let off = format!("SELECT set_config('synchronous_commit', 'off', {way})");
+            let off = json!({ "sql": format!("SELECT set_config('synchronous_commit', 'off', {way})") });
             let insert = format!("INSERT INTO scratch (id, value) VALUES ({}, NULL)", acknowledged.len());
-            let script = json!({ "statements": [{ "sql": off }, { "sql": insert }] }).to_string();
+            let insert = json!({ "sql": insert });
+            // What Postgres has a function for, MariaDB has only a statement for, which no guest can say.
+            let statements = if on == On::Postgres { json!([off, insert]) } else { json!([insert]) };
+            let script = json!({ "statements": statements }).to_string();
             let later = semel.post("/fn/sqlshell", script.clone()).header("semel-delay", "1h").send().await;
             assert_eq!(later.status, 202, "{}", later.text());
             accepted.push(later.id());

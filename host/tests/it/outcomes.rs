@@ -85,10 +85,11 @@ async fn a_failed_message_is_tried_again_after_its_backoff_until_it_is_dead(on: 
 async fn forbidden_sql_ends_the_attempt_whatever_the_guest_says(on: On) {
     let semel = Semel::start_on(on, &["sqlshell"]).await;
     let insert = json!({ "sql": "INSERT INTO scratch (id, value) VALUES (1, 'one')" });
-    // Postgres lets nobody touch the engine's tables, nor run two statements at once, by an error like any other.
+    // Servers let nobody touch the engine's tables, nor run two statements at once, by an error like any other.
     let own = match on {
         On::Sqlite => ["PRAGMA journal_mode = DELETE", "SELECT * FROM semel_queue", "SELECT 1; COMMIT"],
         On::Postgres => ["SET ROLE postgres", "LISTEN semel", "DO 'BEGIN COMMIT; END'"],
+        On::Mariadb => ["SET autocommit = 1", "CALL p()", "SELECT 1 /*! INTO OUTFILE '/tmp/x' */"],
     };
     for forbidden in own.into_iter().chain(["COMMIT", "ROLLBACK"]) {
         let script = json!({ "statements": [insert, { "sql": forbidden }, insert], "swallow": true });

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, PgConnection};
 use tokio::task::JoinHandle;
 
 use crate::harness::{Function, On, Semel, Start, built};
+use crate::servers::of_app;
 
 /// How the run of a vector must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Prison {
             .in_store(match on {
                 On::Sqlite => "SELECT lower(hex(secret)) FROM semel_store",
                 On::Postgres => "SELECT encode(secret, 'hex') FROM semel_store",
+                On::Mariadb => "SELECT LOWER(HEX(secret)) FROM semel_store",
             })
             .await;
         let secrets = vec![secret, id, "body-of-another".into(), "key-of-another".into(), "CREATE TABLE semel_".into()];
@@ -72,7 +74,8 @@ impl Prison {
                 let file = SqliteConnectOptions::new().filename(semel.folder().join("test.db")).read_only(true);
                 tokio::spawn(look_at_file(file, Arc::clone(&done)))
             }
-            On::Postgres => tokio::spawn(look_at_server(semel.database().to_owned(), Arc::clone(&done))),
+            On::Postgres => tokio::spawn(look_at_postgres(semel.database().to_owned(), Arc::clone(&done))),
+            On::Mariadb => tokio::spawn(look_at_mariadb(semel.database().to_owned(), Arc::clone(&done))),
         };
         Self { semel, secrets, done, watch: Some(watch) }
     }
@@ -141,13 +144,29 @@ async fn look_at_file(file: SqliteConnectOptions, done: Arc<AtomicBool>) -> u32 
     looks
 }
 
-async fn look_at_server(url: String, done: Arc<AtomicBool>) -> u32 {
+async fn look_at_postgres(url: String, done: Arc<AtomicBool>) -> u32 {
     const LOOK: &str =
         "SELECT (SELECT count(*) FROM app.scratch), (SELECT count(*) FROM semel.history WHERE state = 'completed')";
     let mut server = PgConnection::connect(&url).await.expect("a session");
     let mut looks = 0;
     while !done.load(Ordering::SeqCst) {
         balanced(sqlx::query_as(LOOK).fetch_one(&mut server).await.expect("a look"));
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await; // The looks are the server's work as well.
+    }
+    looks
+}
+
+async fn look_at_mariadb(url: String, done: Arc<AtomicBool>) -> u32 {
+    let look = format!(
+        "SELECT (SELECT count(*) FROM {}), (SELECT count(*) FROM history WHERE state = 'completed')",
+        of_app(&url, "scratch")
+    );
+    let mut server = MySqlConnection::connect(&url).await.expect("a session");
+    let mut looks = 0;
+    while !done.load(Ordering::SeqCst) {
+        let seen = sqlx::query_as(AssertSqlSafe(look.as_str())).fetch_one(&mut server).await;
+        balanced(seen.expect("a look"));
         looks += 1;
         tokio::time::sleep(Duration::from_millis(5)).await; // The looks are the server's work as well.
     }

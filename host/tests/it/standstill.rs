@@ -10,11 +10,17 @@ use futures_util::stream::{self, StreamExt as _};
 use rustix::process::Signal;
 use semel::experiment::proxy::Proxy;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::cluster::Cluster;
 use crate::faults::{brisk, sleep};
-use crate::harness::{On, Semel, Start, built, until};
+use crate::harness::{On, Semel, Start, built, in_server, until};
+use crate::servers::{as_superuser, database, name_of, on_every_server};
+
+on_every_server!(
+    a_host_that_wakes_up_after_its_lease_commits_nothing,
+    a_frozen_host_holds_no_lock_longer_than_its_lease,
+    a_host_with_another_time_takes_nothing_over,
+);
 
 /// The library that moves a process's clock, where Debian keeps it.
 fn faketime() -> String {
@@ -23,19 +29,8 @@ fn faketime() -> String {
     library.expect("no faketime: run .ci/setup").to_str().expect("text").to_owned()
 }
 
-fn at(database: &str) -> Start<'_> {
-    Start { on: On::Postgres, database: Some(database), ..Start::default() }
-}
-
-/// One value, read beside all hosts and proxies.
-async fn value<T>(database: &str, sql: &str) -> T
-where
-    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    let mut session = sqlx::PgConnection::connect(database).await.expect("a session");
-    let value = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut session).await.expect(sql);
-    session.close().await.expect("an end");
-    value
+fn at(on: On, database: &str) -> Start<'_> {
+    Start { on, database: Some(database), ..Start::default() }
 }
 
 async fn stand_still(semel: &mut Semel) {
@@ -69,11 +64,10 @@ async fn completed_once(semel: &Semel, ids: &[String]) {
 }
 
 /// It wakes up in the middle of its commits: somebody else has its messages, so they are refused.
-#[tokio::test]
-async fn a_host_that_wakes_up_after_its_lease_commits_nothing() {
-    let database = Cluster::shared().database().await;
+async fn a_host_that_wakes_up_after_its_lease_commits_nothing(on: On) {
+    let database = database(on).await;
     let proxy = Proxy::start(&database).await.expect("a proxy");
-    let mut zombie = Semel::start_as(at(proxy.url()), &[]).await;
+    let mut zombie = Semel::start_as(at(on, proxy.url()), &[]).await;
     let patient = built("misbehave").with("max_attempts = 2", "max_attempts = 20");
     zombie.deploy(brisk(patient, "1s")).await;
     proxy.delay(Duration::from_millis(60)); // A commit takes half a second, so there is time to stop in it.
@@ -81,18 +75,18 @@ async fn a_host_that_wakes_up_after_its_lease_commits_nothing() {
     let write = join_all((0..8).map(|_| zombie.send("misbehave", r#"{"do": "write"}"#))).await;
     until("runs", async || ok.iter().any(|id| !zombie.starts(id).is_empty()).then_some(())).await;
     stand_still(&mut zombie).await;
-    let held: i64 = value(&database, "SELECT count(*) FROM semel.queue WHERE state = 'running'").await;
+    let held: i64 = in_server(&database, &on.names("SELECT count(*) FROM semel_queue WHERE state = 'running'")).await;
     assert!(held > 0, "it stood still with nothing in its hands");
     proxy.delay(Duration::ZERO);
-    let other = Semel::start_as(at(&database), &[]).await;
+    let other = Semel::start_as(at(on, &database), &[]).await;
     let all = [ok, write.clone()].concat();
     let began = Instant::now();
     completed_once(&other, &all).await;
     let taken_over = began.elapsed();
     zombie.signal(Signal::CONT);
     let refused = until("a refused commit", async || {
-        let refused = "SELECT count(*) FROM semel.attempts WHERE outcome = 'lost-lease'";
-        Some(value::<i64>(&database, refused).await).filter(|refused| *refused > 0)
+        let refused = on.names("SELECT count(*) FROM semel_attempts WHERE outcome = 'lost-lease'");
+        Some(in_server::<i64>(&database, &refused).await).filter(|refused| *refused > 0)
     })
     .await;
     let more = until_it_works(&other, &zombie).await;
@@ -104,58 +98,81 @@ async fn a_host_that_wakes_up_after_its_lease_commits_nothing() {
 }
 
 /// The server lets go of what a frozen host has locked: nobody waits for it longer than a lease.
-#[tokio::test]
-async fn a_frozen_host_holds_no_lock_longer_than_its_lease() {
-    let database = Cluster::shared().database().await;
-    let mut frozen = Semel::start_as(at(&database), &[]).await;
+async fn a_frozen_host_holds_no_lock_longer_than_its_lease(on: On) {
+    let database = database(on).await;
+    let mut frozen = Semel::start_as(at(on, &database), &[]).await;
     let shell = built("sqlshell").with("timeout = \"5s\"", "timeout = \"2s\"\nlease = \"3500ms\"");
     frozen.deploy(shell.with("max_attempts = 2", "max_attempts = 20")).await;
-    let update = "INSERT INTO scratch (id, value) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET value = 'y'";
+    let (update, sleep) = match on {
+        On::Postgres => ("ON CONFLICT (id) DO UPDATE SET value = 'y'", "pg_sleep"),
+        _ => ("ON DUPLICATE KEY UPDATE value = 'y'", "sleep"),
+    };
+    let update = format!("INSERT INTO scratch (id, value) VALUES (1, 'x') {update}");
     let script = |pause: f64| {
-        let pause = format!("SELECT 1 FROM pg_sleep({pause})");
+        let pause = format!("SELECT count({sleep}({pause}))");
         json!({ "statements": [{ "sql": update }, { "sql": pause }] }).to_string()
     };
     let first = frozen.send("sqlshell", &script(0.5)).await;
-    let name = database.rsplit('/').next().expect("a name");
-    let mut superuser = Cluster::shared().superuser(name).await;
-    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let asleep = match on {
+        On::Postgres => {
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'".into()
+        }
+        _ => format!(
+            "SELECT count(*) FROM information_schema.processlist WHERE db LIKE '{}\\_%' AND state = 'User sleep'",
+            name_of(&database)
+        ),
+    };
+    // The engine's login does not see what guests do.
+    let superuser = as_superuser(on, &database);
     until("a guest in a statement", async || {
-        let asleep: i64 = sqlx::query_scalar(asleep).fetch_one(&mut superuser).await.expect("a count");
+        let asleep: i64 = in_server(&superuser, &asleep).await;
         (asleep > 0).then_some(())
     })
     .await;
     stand_still(&mut frozen).await;
     let began = Instant::now();
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+    let open = match on {
+        On::Postgres => {
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'".into()
+        }
+        _ => format!(
+            "SELECT count(*) FROM information_schema.innodb_trx t
+             JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+             WHERE p.db LIKE '{}\\_%' AND p.command = 'Sleep'",
+            name_of(&database)
+        ),
+    };
     until("a transaction that nobody works on", async || {
-        let open: i64 = sqlx::query_scalar(open).fetch_one(&mut superuser).await.expect("a count");
+        let open: i64 = in_server(&superuser, &open).await;
         (open > 0).then_some(())
     })
     .await;
-    let other = Semel::start_as(at(&database), &[]).await;
+    let other = Semel::start_as(at(on, &database), &[]).await;
     let second = other.send("sqlshell", &script(0.0)).await;
     completed_once(&other, &[first.clone(), second]).await;
     let free = began.elapsed();
     frozen.signal(Signal::CONT);
     completed_once(&other, &[first]).await;
     eprintln!("both done {free:?} after the other one froze");
-    superuser.close().await.expect("an end");
 }
 
 /// Leases and due times are the database's: hosts that are an hour early or late take nothing over, and nothing is early.
-#[tokio::test]
-async fn a_host_with_another_time_takes_nothing_over() {
+async fn a_host_with_another_time_takes_nothing_over(on: On) {
     let library = faketime();
-    let database = Cluster::shared().database().await;
-    let semel = Semel::start_as(at(&database), &[]).await;
+    let database = database(on).await;
+    let semel = Semel::start_as(at(on, &database), &[]).await;
     semel.deploy(built("misbehave").with("timeout = \"1s\"", "timeout = \"5s\"\nlease = \"6500ms\"")).await;
     semel.deploy(built("counter")).await;
+    let now = match on {
+        On::Postgres => "SELECT semel.now() / 1000000",
+        _ => "SELECT UNIX_TIMESTAMP()",
+    };
     for shift in ["+1h", "-1h"] {
         let variables = [("LD_PRELOAD", library.as_str()), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-        let other = Semel::start_as(Start { variables: &variables, ..at(&database) }, &[]).await;
+        let other = Semel::start_as(Start { variables: &variables, ..at(on, &database) }, &[]).await;
         let wrong = Command::new("date").envs(variables).arg("+%s").output().expect("date").stdout;
         let wrong: i64 = String::from_utf8(wrong).expect("text").trim().parse().expect("seconds");
-        let right: i64 = value(&database, "SELECT semel.now() / 1000000").await;
+        let right: i64 = in_server(&database, now).await;
         assert!((wrong - right).abs() > 3000, "the clock was not moved");
         let pause = sleep(300);
         completed_once(&semel, &until_it_works(&semel, &other).await).await;
@@ -176,12 +193,15 @@ async fn a_host_with_another_time_takes_nothing_over() {
         let both = [&semel, &other].map(|host| slow.iter().filter(|id| !host.starts(id).is_empty()).count());
         assert!(both.iter().all(|runs| *runs > 0), "one host did nothing: {both:?}");
         let ids: Vec<String> = delayed.iter().map(|id| format!("'{id}'")).collect();
-        let late = format!(
-            "SELECT array[min(a.claimed_at - m.due_at), max(a.claimed_at - m.due_at)] FROM semel.messages m \
-             JOIN semel.attempts a USING (seq) WHERE m.id IN ({})",
-            ids.join(", ")
-        );
-        let late: Vec<i64> = value(&database, &late).await;
+        let mut late: Vec<i64> = Vec::new();
+        for end in ["min", "max"] {
+            let sql = format!(
+                "SELECT {end}(a.claimed_at - m.due_at) FROM semel_messages m JOIN semel_attempts a USING (seq) \
+                 WHERE m.id IN ({})",
+                ids.join(", ")
+            );
+            late.push(in_server(&database, &on.names(&sql)).await);
+        }
         assert!(late[0] >= 0 && late[1] < 30_000_000, "{late:?} µs after they were due");
         eprintln!("{shift}: {both:?} runs, delayed messages {late:?} µs after they were due");
     }
@@ -216,7 +236,7 @@ impl Apart {
         let through = ["unshare", "--net", "sh", "-ec", Self::SCRIPT, "sh"].map(str::to_owned).to_vec();
         let address = SocketAddr::new(far.parse().expect("an address"), cluster.port());
         let variables = [("CABLE", cable.as_str()), ("NEAR", &near), ("FAR", &far)];
-        let start = Start { variables: &variables, through, address: Some(address), ..at(&database) };
+        let start = Start { variables: &variables, through, address: Some(address), ..at(On::Postgres, &database) };
         Self { semel: Semel::start_as(start, &[]).await, cable }
     }
 
@@ -258,10 +278,10 @@ async fn a_host_that_is_cut_off_loses_its_work_and_comes_back() {
                         UNION ALL {holder} (ARRAY[{0}]::text[]) LIMIT 1",
         ids.join(", ")
     );
-    let mine: String = value(&database, &mine).await;
+    let mine: String = in_server(&database, &mine).await;
     let running = format!("SELECT count(*) FROM semel.queue WHERE state = 'running' AND host = '{mine}'");
-    let held: i64 = value(&database, &running).await;
-    until("the end of its claims", async || (value::<i64>(&database, &running).await == 0).then_some(())).await;
+    let held: i64 = in_server(&database, &running).await;
+    until("the end of its claims", async || (in_server::<i64>(&database, &running).await == 0).then_some(())).await;
     let taken_over = cut.elapsed();
     completed_once(&others[0].semel, &all).await;
     assert!(lost.semel.process() > 0, "the host that was cut off has ended");
@@ -275,7 +295,7 @@ async fn a_host_that_is_cut_off_loses_its_work_and_comes_back() {
     let outcomes: Value = {
         let sql = "SELECT coalesce(json_object_agg(outcome, n), '{}')::text FROM \
                    (SELECT outcome, count(*) AS n FROM semel.attempts GROUP BY outcome) AS t";
-        serde_json::from_str(&value::<String>(&database, sql).await).expect("JSON")
+        serde_json::from_str(&in_server::<String>(&database, sql).await).expect("JSON")
     };
     eprintln!("{held} claims were free {taken_over:?} after the cut, it was back {back:?} after the cable; {outcomes}");
     assert!(held > 0, "it held nothing when it was cut off");

@@ -11,7 +11,8 @@ use semel::store::{
 
 use sqlx::Connection as _;
 
-use crate::harness::{On, on_every_store};
+use crate::harness::{On, change_in_server, in_server, on_every_store};
+use crate::servers::of_app;
 
 on_every_store!(
     effects_and_acknowledgement_are_one_commit,
@@ -60,10 +61,10 @@ impl Bench {
         Self { store, url, folder }
     }
 
-    /// What a new host finds after this one was killed. On Postgres nobody can tell before the leases are over, so they
+    /// What a new host finds after this one was killed. On a server nobody can tell before the leases are over, so they
     /// are over.
     pub(crate) async fn restart(mut self) -> Self {
-        if self.is_postgres() {
+        if self.on().is_shared() {
             self.end_leases(Duration::MAX).await;
         }
         drop(self.store);
@@ -83,15 +84,12 @@ impl Bench {
     pub(crate) async fn end_leases(&self, within: Duration) {
         let now = self.store.now().await.expect("a clock");
         let until = now.plus(within.min(Duration::from_secs(1 << 30))).0;
-        let sql = "UPDATE semel_queue SET lease_until = 0 WHERE state = 'running' AND lease_until <= $1";
-        if self.is_postgres() {
-            let mut session = sqlx::PgConnection::connect(&self.url).await.expect("a session");
-            let sql = sql.replace("semel_", "semel.");
-            let over = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(until).execute(&mut session).await;
-            over.expect("leases that are over");
+        let sql = format!("UPDATE semel_queue SET lease_until = 0 WHERE state = 'running' AND lease_until <= {until}");
+        if self.on().is_shared() {
+            change_in_server(&self.url, &self.on().names(&sql)).await;
         } else {
             let mut file = sqlx::SqliteConnection::connect(&self.url).await.expect("the database file");
-            sqlx::query(sql).bind(until).execute(&mut file).await.expect("leases that are over");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut file).await.expect("leases that are over");
         }
     }
 
@@ -104,8 +102,12 @@ impl Bench {
         (self.url, self.folder)
     }
 
-    fn is_postgres(&self) -> bool {
-        self.url.starts_with("postgres")
+    fn on(&self) -> On {
+        match self.url.split(':').next() {
+            Some("sqlite") => On::Sqlite,
+            Some("postgres") => On::Postgres,
+            _ => On::Mariadb,
+        }
     }
 
     pub(crate) async fn enqueue(&self, id: &str) -> String {
@@ -145,16 +147,14 @@ impl Bench {
         let mut session = self.store.session();
         session.enter(claim);
         let insert = session.query("INSERT INTO scratch VALUES (1)".into(), vec![], bounds()).await;
-        assert!(matches!(insert, Ok(_) | Err(SqlError::Doomed(_))), "{insert:?}"); // Postgres says so here already.
+        assert!(matches!(insert, Ok(_) | Err(SqlError::Doomed(_))), "{insert:?}"); // A server says so here already.
         session.leave(None, Usage::default());
         session.commit().await
     }
 
     pub(crate) async fn rows(&self) -> i64 {
-        if self.url.starts_with("postgres") {
-            let mut session = sqlx::PgConnection::connect(&self.url).await.expect("a session");
-            let count = sqlx::query_scalar("SELECT count(*) FROM app.scratch").fetch_one(&mut session).await;
-            return count.expect("a count");
+        if self.on().is_shared() {
+            return in_server(&self.url, &format!("SELECT count(*) FROM {}", of_app(&self.url, "scratch"))).await;
         }
         match self.query("SELECT count(*) FROM scratch").await.expect("a count").rows[0][0] {
             Value::Int64(count) => count,

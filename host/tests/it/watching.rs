@@ -165,6 +165,7 @@ async fn traceparents(semel: &Semel) -> Vec<Option<String>> {
     let list = match semel.on {
         On::Sqlite => "SELECT json_group_array(json(headers)) FROM (SELECT headers FROM semel_messages ORDER BY seq)",
         On::Postgres => "SELECT json_agg(headers::json ORDER BY seq)::text FROM semel_messages",
+        On::Mariadb => "SELECT CONCAT('[', GROUP_CONCAT(headers ORDER BY seq), ']') FROM semel_messages",
     };
     let list: String = semel.in_store(list).await;
     let list: Vec<Vec<(String, String)>> = serde_json::from_str(&list).expect("lists of headers");
