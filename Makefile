@@ -36,17 +36,24 @@ torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, bot
 	$(BIN) experiment counter --messages 10000 --kills 40
 	$(BIN) experiment counter --messages 10000 --kills 40 --contract begin-once --out target/experiments/counter-begin-once
 	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --out target/experiments/counter-shared
+	.ci/with-mariadb $(BIN) experiment counter --database DATABASE_URL --out target/experiments/counter-mariadb
 	.ci/with-postgres $(BIN) experiment counter --database DATABASE_URL --messages 3000 --contract begin-once --out target/experiments/counter-shared-begin-once
+	.ci/with-mariadb $(BIN) experiment counter --database DATABASE_URL --messages 3000 --contract begin-once --out target/experiments/counter-mariadb-begin-once
 	.ci/with-postgres $(BIN) experiment crash-matrix --database DATABASE_URL
+	.ci/with-mariadb $(BIN) experiment crash-matrix --database DATABASE_URL --out target/experiments/crash-matrix-mariadb
 	$(BIN) experiment failures --messages 10000
 	$(BIN) experiment fuel --messages 50 --attempts 10
 	.ci/with-postgres $(BIN) experiment fuel --database DATABASE_URL --out target/experiments/fuel-shared
+	.ci/with-mariadb $(BIN) experiment fuel --database DATABASE_URL --out target/experiments/fuel-mariadb
 	$(BIN) experiment timeouts
 	.ci/with-postgres $(BIN) experiment timeouts --database DATABASE_URL --out target/experiments/timeouts-shared
+	.ci/with-mariadb $(BIN) experiment timeouts --database DATABASE_URL --out target/experiments/timeouts-mariadb
 	$(BIN) experiment publish
 	.ci/with-postgres $(BIN) experiment publish --database DATABASE_URL --out target/experiments/publish-shared
+	.ci/with-mariadb $(BIN) experiment publish --database DATABASE_URL --out target/experiments/publish-mariadb
 	$(BIN) experiment email
 	.ci/with-postgres $(BIN) experiment email --database DATABASE_URL --out target/experiments/email-shared
+	.ci/with-mariadb $(BIN) experiment email --database DATABASE_URL --out target/experiments/email-mariadb
 	ROLLS=100 cargo test --locked -p semel --test it -- rolling
 	SEMEL_HISTORIES=500 cargo test --locked -p semel --test it -- histories
 	POISON=10000 cargo test --locked -p semel --test it -- poison
