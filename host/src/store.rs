@@ -2,7 +2,8 @@
 //!
 //! Before it: [`crate::api`] accepted a request. After it: [`crate::worker`] claims what is here. A backend decides
 //! nothing (see [`crate::settle`]); it keeps promises, each named at its method. Nothing above this module knows which
-//! database it talks to. The backends: `store/sqlite.rs`, `store/postgres.rs`.
+//! database it talks to. The backends: `store/sqlite.rs`, `store/postgres.rs`,
+//! `store/mysql.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,10 @@ use crate::message::{Claim, Claimed, Contract, Event, Message, Usage};
 mod accept;
 mod catalog;
 mod cron;
+mod decide;
 mod error;
 mod logins;
+mod mysql;
 mod postgres;
 mod ledger;
 mod record;
@@ -63,7 +66,7 @@ pub async fn open_with(url: &str, logins: Logins) -> Result<Arc<dyn Store>, Erro
             no_logins(&logins)?;
             Arc::new(sqlite::Sqlite::open(path).await?)
         }
-        Database::Postgres if crash::takes_power() => {
+        Database::Postgres | Database::Mysql if crash::takes_power() => {
             return Err(Error::Refused(
                 "SEMEL_CRASH asks for a loss of power, but the disk is the database server's: use `kill`, or an SQLite \
                  file"
@@ -71,6 +74,7 @@ pub async fn open_with(url: &str, logins: Logins) -> Result<Arc<dyn Store>, Erro
             ));
         }
         Database::Postgres => Arc::new(postgres::Postgres::open(url, logins).await?),
+        Database::Mysql => Arc::new(mysql::Mysql::open(url, logins).await?),
     })
 }
 
@@ -101,22 +105,26 @@ pub async fn migrate(url: &str, wanted: Migration) -> Result<Vec<Fact>, Error> {
             Ok(facts.into_iter().filter(|fact| fact.name == "schema version" || fact.about == "wall").collect())
         }
         Database::Postgres => postgres::migrate(url, wanted).await,
+        Database::Mysql => mysql::migrate(url, wanted).await,
     }
 }
 
 enum Database<'a> {
     Sqlite(&'a str),
     Postgres,
+    /// MariaDB too.
+    Mysql,
 }
 
 fn database(url: &str) -> Result<Database<'_>, Error> {
     match url.split_once(':') {
         Some(("sqlite", path)) => Ok(Database::Sqlite(path.trim_start_matches("//"))),
         Some(("postgres" | "postgresql", _)) => Ok(Database::Postgres),
+        Some(("mysql" | "mariadb", _)) => Ok(Database::Mysql),
         // The scheme alone: a URL may hold a password.
         Some((scheme, _)) => Err(Error::Refused(format!(
-            "this version does not know databases of the kind \"{scheme}:\"; write sqlite://PATH or \
-             postgres://USER:PASSWORD@HOST/NAME"
+            "this version does not know databases of the kind \"{scheme}:\"; write sqlite://PATH, \
+             postgres://USER:PASSWORD@HOST/NAME or mysql://USER:PASSWORD@HOST/NAME"
         ))),
         None => Err(Error::Refused(format!("the database \"{url}\" is no URL; write sqlite://PATH"))),
     }
@@ -126,13 +134,17 @@ fn no_logins(logins: &Logins) -> Result<(), Error> {
     if logins.is_empty() {
         return Ok(());
     }
-    Err(Error::Refused("[apps] names logins, but an SQLite file has none: take them out, or use Postgres".into()))
+    Err(Error::Refused(
+        "[apps] names logins, but an SQLite file has none: take them out, or use Postgres, MariaDB or \
+                              MySQL"
+            .into(),
+    ))
 }
 
 /// Whether the database is a server's, which any number of hosts share.
 #[must_use]
 pub fn is_shared(url: &str) -> bool {
-    matches!(database(url), Ok(Database::Postgres))
+    matches!(database(url), Ok(Database::Postgres | Database::Mysql))
 }
 
 /// A claim that has no end on record yet.
@@ -151,10 +163,11 @@ pub struct Held {
 /// # Errors
 /// If the database cannot be read.
 pub async fn held(url: &str) -> anyhow::Result<Vec<Held>> {
-    if is_shared(url) {
-        return postgres::held(url).await;
+    match database(url)? {
+        Database::Sqlite(path) => sqlite::held(path).await,
+        Database::Postgres => postgres::held(url).await,
+        Database::Mysql => mysql::held(url).await,
     }
-    sqlite::held(url.trim_start_matches("sqlite:").trim_start_matches("//")).await
 }
 
 /// The queue: from acceptance to settlement.

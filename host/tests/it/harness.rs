@@ -65,7 +65,7 @@ impl On {
                 parts.fold(first, |text, part| {
                     let end = part.find(|c: char| !c.is_ascii_alphabetic() && c != '_').unwrap_or(part.len());
                     let (name, rest) = part.split_at(end);
-                    format!("{text}`{name}`{rest}")
+                    if name.is_empty() { format!("{text}semel_{rest}") } else { format!("{text}`{name}`{rest}") }
                 })
             }
         }

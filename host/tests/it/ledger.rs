@@ -28,6 +28,11 @@ async fn states(bench: &Bench) -> Vec<String> {
         let states = sqlx::query_scalar("SELECT state FROM semel.calls ORDER BY id").fetch_all(&mut session).await;
         return states.expect("the calls");
     }
+    if bench.url().starts_with("mysql") {
+        let mut session = sqlx::MySqlConnection::connect(bench.url()).await.expect("a session");
+        let states = sqlx::query_scalar("SELECT state FROM calls ORDER BY id").fetch_all(&mut session).await;
+        return states.expect("the calls");
+    }
     let options = SqliteConnectOptions::new().filename(bench.folder.path().join("test.db.ledger")).read_only(true);
     let mut file = options.connect().await.expect("a second connection");
     sqlx::query_scalar("SELECT state FROM semel_calls ORDER BY id").fetch_all(&mut file).await.expect("the calls")

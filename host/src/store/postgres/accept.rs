@@ -13,6 +13,7 @@ use super::{Error, classify};
 use crate::clock::{Timestamp, micros};
 use crate::crash::{self, Point};
 use crate::message::{Event, State, message_id};
+use crate::store::decide::{Decided, Scoped, Standing, Targets, decide, wanted};
 use crate::store::{Accept, Enqueued, Key, Remember, Target};
 
 const NOW: &str = include_str!("now.sql");
@@ -31,11 +32,16 @@ pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, Erro
 
 /// To be kept only if something was accepted: where all backlogs are full, keys are left behind that stand for nothing.
 pub(super) async fn enqueue_all(connection: &mut PgConnection, list: &[Accept]) -> Result<Vec<Enqueued>, Error> {
-    let targets = Targets::find(connection, list).await?;
-    let known = take_keys(connection, list, &targets).await?;
-    let Decided { answers, messages, groups, unused } = decide(list, targets, known);
-    if messages.ids.is_empty() {
+    let targets = find_targets(connection, list).await?;
+    let known = take_keys(connection, wanted(list, &targets)).await?;
+    let Decided { answers, messages: decided, unused } = decide(list, targets, known);
+    if decided.is_empty() {
         return Ok(answers);
+    }
+    let (mut messages, mut groups) = (Messages::default(), Groups::default());
+    for (event, function) in decided {
+        groups.add(&function, event.group.as_deref());
+        messages.add(event, &function);
     }
     if !unused.is_empty() {
         let (functions, keys): (Vec<_>, Vec<_>) = unused.into_iter().unzip();
@@ -49,77 +55,36 @@ pub(super) async fn enqueue_all(connection: &mut PgConnection, list: &[Accept]) 
     Ok(answers)
 }
 
-/// Whom events are for.
-struct Targets {
-    /// Functions that are deployed, and how many more messages each may have.
-    room: HashMap<String, Option<i64>>,
-    /// By topic.
-    subscribers: HashMap<String, Vec<String>>,
-}
-
-impl Targets {
-    async fn find(connection: &mut PgConnection, list: &[Accept]) -> Result<Self, Error> {
-        let (mut names, mut topics) = (HashSet::new(), HashSet::new());
-        for Accept { event, target, .. } in list {
-            match target {
-                Target::Function(name) => names.insert(name.as_str()),
-                Target::Subscribers | Target::Inbox(_) => topics.insert(event.topic.as_str()),
-            };
-        }
-        let (mut room, mut subscribers) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
-        let mut found: Vec<(String, String)> = Vec::new();
-        if !topics.is_empty() {
-            let find = sqlx::query_as(SUBSCRIBERS).bind(Vec::from_iter(topics));
-            found = find.fetch_all(&mut *connection).await.map_err(classify)?;
-        }
-        if list.iter().any(|accept| matches!(accept.target, Target::Inbox(_))) {
-            names.extend(found.iter().map(|(_, function)| function.as_str()));
-        }
-        if !names.is_empty() {
-            let find = sqlx::query_as(TARGET).bind(Vec::from_iter(names));
-            room.extend(find.fetch_all(connection).await.map_err(classify)?);
-        }
-        found.into_iter().for_each(|(topic, function)| subscribers.entry(topic).or_default().push(function));
-        Ok(Self { room, subscribers })
+async fn find_targets(connection: &mut PgConnection, list: &[Accept]) -> Result<Targets, Error> {
+    let (mut names, mut topics) = (HashSet::new(), HashSet::new());
+    for Accept { event, target, .. } in list {
+        match target {
+            Target::Function(name) => names.insert(name.as_str()),
+            Target::Subscribers | Target::Inbox(_) => topics.insert(event.topic.as_str()),
+        };
     }
-}
-
-/// A key in the scope of its function.
-type Scoped = (String, String);
-
-/// What a key stands for.
-struct Standing {
-    fingerprint: Vec<u8>,
-    message: String,
-    ended_as: Option<State>,
-}
-
-impl Standing {
-    fn answer(&self, key: &Key) -> Enqueued {
-        if self.fingerprint != key.fingerprint {
-            return Enqueued::KeyReused;
-        }
-        Enqueued::Duplicate { id: self.message.clone(), ended_as: self.ended_as }
+    let (mut room, mut subscribers) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+    let mut found: Vec<(String, String)> = Vec::new();
+    if !topics.is_empty() {
+        let find = sqlx::query_as(SUBSCRIBERS).bind(Vec::from_iter(topics));
+        found = find.fetch_all(&mut *connection).await.map_err(classify)?;
     }
+    if list.iter().any(|accept| matches!(accept.target, Target::Inbox(_))) {
+        names.extend(found.iter().map(|(_, function)| function.as_str()));
+    }
+    if !names.is_empty() {
+        let find = sqlx::query_as(TARGET).bind(Vec::from_iter(names));
+        room.extend(find.fetch_all(connection).await.map_err(classify)?);
+    }
+    found.into_iter().for_each(|(topic, function)| subscribers.entry(topic).or_default().push(function));
+    Ok(Targets { room, subscribers })
 }
 
 /// Makes each key stand for the first event that has it, but for those that stand for something already: these are returned.
 async fn take_keys(
     connection: &mut PgConnection,
-    list: &[Accept],
-    targets: &Targets,
+    mut wanted: HashMap<Scoped, (&Key, &Event)>,
 ) -> Result<HashMap<Scoped, Standing>, Error> {
-    let mut wanted: HashMap<Scoped, (&Key, &Event)> = HashMap::new();
-    for Accept { event, target, key } in list {
-        let scope = match target {
-            Target::Function(name) => targets.room.contains_key(name).then_some(name),
-            Target::Inbox(source) => targets.subscribers.contains_key(&event.topic).then_some(source),
-            Target::Subscribers => None,
-        };
-        if let (Some(scope), Some(key)) = (scope, key) {
-            wanted.entry((scope.clone(), key.key.clone())).or_insert((key, event));
-        }
-    }
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -191,115 +156,6 @@ impl Taking {
             .bind(self.messages)
             .bind(self.windows)
             .bind(self.while_active)
-    }
-}
-
-/// What is to become of each event.
-#[derive(Default)]
-struct Decided {
-    answers: Vec<Enqueued>,
-    messages: Messages,
-    groups: Groups,
-    /// Keys that were taken for messages that find no room.
-    unused: Vec<Scoped>,
-}
-
-/// One after another: each counts for those after it, against the backlog and by its key.
-fn decide(list: &[Accept], mut targets: Targets, mut known: HashMap<Scoped, Standing>) -> Decided {
-    let mut decided = Decided::default();
-    for Accept { event, target, key } in list {
-        let answer = match target {
-            Target::Subscribers => match targets.subscribers.get(&event.topic) {
-                Some(functions) => {
-                    // No backlog keeps them out, but they count.
-                    for name in functions {
-                        targets.room.entry(name.clone()).and_modify(take_one);
-                    }
-                    Enqueued::Accepted(functions.iter().map(|name| decided.insert(event, name)).collect())
-                }
-                None => Enqueued::NoTarget,
-            },
-            Target::Function(name) => match targets.room.get_mut(name) {
-                Some(room) => decided.single(event, name, key.as_ref(), room, &mut known),
-                None => Enqueued::NoTarget,
-            },
-            Target::Inbox(source) => match targets.subscribers.get(&event.topic) {
-                Some(functions) => {
-                    decided.received(event, source, key.as_ref(), functions, &mut targets.room, &mut known)
-                }
-                None => Enqueued::NoTarget,
-            },
-        };
-        decided.answers.push(answer);
-    }
-    decided
-}
-
-fn take_one(room: &mut Option<i64>) {
-    *room = room.map(|room| room - 1);
-}
-
-impl Decided {
-    fn single(
-        &mut self,
-        event: &Event,
-        name: &str,
-        key: Option<&Key>,
-        room: &mut Option<i64>,
-        known: &mut HashMap<Scoped, Standing>,
-    ) -> Enqueued {
-        let key = key.map(|key| ((name.to_owned(), key.key.clone()), key));
-        if let Some((scoped, key)) = &key
-            && let Some(standing) = known.get(scoped)
-        {
-            return standing.answer(key);
-        }
-        if room.is_some_and(|room| room <= 0) {
-            self.unused.extend(key.map(|(scoped, _)| scoped));
-            return Enqueued::BacklogFull;
-        }
-        take_one(room);
-        let message = self.insert(event, name);
-        if let Some((scoped, key)) = key {
-            let fingerprint = key.fingerprint.clone();
-            known.insert(scoped, Standing { fingerprint, message: message.clone(), ended_as: None });
-        }
-        Enqueued::Accepted(vec![message])
-    }
-
-    fn received(
-        &mut self,
-        event: &Event,
-        source: &str,
-        key: Option<&Key>,
-        functions: &[String],
-        room: &mut HashMap<String, Option<i64>>,
-        known: &mut HashMap<Scoped, Standing>,
-    ) -> Enqueued {
-        let key = key.map(|key| ((source.to_owned(), key.key.clone()), key));
-        if let Some((scoped, key)) = &key
-            && let Some(standing) = known.get(scoped)
-        {
-            return standing.answer(key);
-        }
-        if functions.iter().any(|name| room.get(name).is_some_and(|room| room.is_some_and(|room| room <= 0))) {
-            self.unused.extend(key.map(|(scoped, _)| scoped));
-            return Enqueued::BacklogFull;
-        }
-        for name in functions {
-            room.entry(name.clone()).and_modify(take_one);
-        }
-        if let Some((scoped, key)) = key {
-            let (fingerprint, message) = (key.fingerprint.clone(), message_id(&event.id, source));
-            known.insert(scoped, Standing { fingerprint, message, ended_as: None });
-        }
-        Enqueued::Accepted(functions.iter().map(|name| self.insert(event, name)).collect())
-    }
-
-    /// Returns the message's id.
-    fn insert(&mut self, event: &Event, function: &str) -> String {
-        self.groups.add(function, event.group.as_deref());
-        self.messages.add(event, function)
     }
 }
 

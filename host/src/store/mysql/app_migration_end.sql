@@ -1,0 +1,1 @@
+DELETE FROM migrating WHERE app = ? AND taker = ?

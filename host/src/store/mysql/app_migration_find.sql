@@ -1,0 +1,1 @@
+SELECT checksum, `function` FROM app_migrations WHERE app = ? AND name = ?

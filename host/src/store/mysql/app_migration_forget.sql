@@ -1,0 +1,1 @@
+DELETE FROM app_migration_steps WHERE app = ? AND name = ?

@@ -1,0 +1,1 @@
+SELECT bytes FROM components WHERE digest = ?

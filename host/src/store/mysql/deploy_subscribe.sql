@@ -1,0 +1,1 @@
+INSERT INTO subscriptions (topic, `function`) VALUES (?, ?) ON DUPLICATE KEY UPDATE topic = subscriptions.topic

@@ -1,0 +1,2 @@
+-- A slot was fired.
+UPDATE cron SET reached = ?, last = ? WHERE `function` = ? AND `key` = ?

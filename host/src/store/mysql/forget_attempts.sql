@@ -1,0 +1,1 @@
+DELETE a FROM JSON_TABLE(?, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS t STRAIGHT_JOIN attempts a FORCE INDEX (PRIMARY) ON a.seq = t.seq

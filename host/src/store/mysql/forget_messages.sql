@@ -1,0 +1,1 @@
+DELETE m FROM JSON_TABLE(?, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS t STRAIGHT_JOIN messages m FORCE INDEX (PRIMARY) ON m.seq = t.seq

@@ -1,0 +1,1 @@
+DELETE h FROM JSON_TABLE(?, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS t STRAIGHT_JOIN history h FORCE INDEX (PRIMARY) ON h.seq = t.seq

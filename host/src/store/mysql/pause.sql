@@ -1,0 +1,1 @@
+UPDATE functions SET paused = ? WHERE name = ? AND removed = 0

@@ -1,0 +1,1 @@
+UPDATE functions SET rate_at = ? WHERE name = ?

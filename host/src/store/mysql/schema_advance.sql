@@ -1,0 +1,1 @@
+UPDATE store SET `schema` = ? WHERE id = 1

@@ -1,0 +1,1 @@
+CALL ENGINE.state_set(?, ?, ?, ?)
