@@ -183,11 +183,12 @@ async fn receiver(options: &Options, place: &Place, broker: &Broker) -> anyhow::
 fn send_all(hosts: Vec<Client>, messages: u64, released: &Arc<Semaphore>) -> JoinSet<anyhow::Result<()>> {
     let mut senders = JoinSet::new();
     for key in 0..KEYS {
-        let hosts: Vec<_> = hosts.iter().map(|host| host.in_group(&format!("key-{key}"))).collect();
+        let mut hosts: Vec<_> = hosts.iter().map(|host| host.in_group(&format!("key-{key}"))).collect();
         let released = Arc::clone(released);
         senders.spawn(async move {
             for number in (key..messages).step_by(usize::try_from(KEYS)?) {
                 released.acquire().await?.forget();
+                hosts.rotate_left(1); // Each host has a part of them, and relays that first.
                 let hosts: Vec<_> = hosts.iter().collect();
                 let body = script(key, number).to_string();
                 Client::send_to_any(&hosts, &format!("/fn/{PUBLISHER}"), &format!("event-{number}"), body.as_bytes())
