@@ -54,6 +54,10 @@ torture: guests fuzz-http fuzz-sql ## the long experiments: twice the kills, bot
 	$(BIN) experiment email
 	.ci/with-postgres $(BIN) experiment email --database DATABASE_URL --out target/experiments/email-shared
 	.ci/with-mariadb $(BIN) experiment email --database DATABASE_URL --out target/experiments/email-mariadb
+	$(BIN) experiment outbox
+	.ci/with-postgres $(BIN) experiment outbox --database DATABASE_URL --out target/experiments/outbox-shared
+	.ci/with-mariadb $(BIN) experiment outbox --database DATABASE_URL --out target/experiments/outbox-mariadb
+	$(BIN) experiment sink-down
 	ROLLS=100 cargo test --locked -p semel --test it -- rolling
 	SEMEL_HISTORIES=500 cargo test --locked -p semel --test it -- histories
 	POISON=10000 cargo test --locked -p semel --test it -- poison

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::experiment::outbox::sink_down;
 use crate::experiment::{Report, counter, crash_matrix, email, failures, fuel, outbox, publish, timeouts};
 use crate::message::Contract;
 use crate::store::is_shared;
@@ -31,6 +32,7 @@ enum Which {
     Publish(Publish),
     Email(Email),
     Outbox(Outbox),
+    SinkDown(SinkDown),
 }
 
 /// Count requests while hosts and database are killed all the time: the count must be exact
@@ -185,12 +187,34 @@ struct Outbox {
     /// Messages to send, each of which publishes an event
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
     messages: u64,
-    /// SIGKILLs of hosts that relay
+    /// SIGKILLs of hosts that relay, every second one between a broker's confirmation and its record
     #[arg(long, value_name = "K", default_value_t = 10)]
     kills: u64,
-    /// SIGKILLs of each broker
+    /// SIGKILLs of each broker, and of each host that receives from one
     #[arg(long, value_name = "K", default_value_t = 3)]
     broker_kills: u64,
+    /// Where the scripts are that start brokers: `rabbitmq FOLDER PORT` and `nats FOLDER PORT`
+    #[arg(long, value_name = "DIR", default_value = ".ci")]
+    scripts: PathBuf,
+}
+
+/// Kill one broker for minutes, under load, again and again: the other one must be given events as fast as ever
+#[derive(Debug, Args)]
+struct SinkDown {
+    #[command(flatten)]
+    on: On,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/experiments/sink-down")]
+    out: PathBuf,
+    /// Times that it is killed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pairs: u64,
+    /// How long it stays away
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(3..))]
+    down: u64,
+    /// Events per second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(8..))]
+    pace: u64,
     /// Where the scripts are that start brokers: `rabbitmq FOLDER PORT` and `nats FOLDER PORT`
     #[arg(long, value_name = "DIR", default_value = ".ci")]
     scripts: PathBuf,
@@ -234,6 +258,7 @@ impl Which {
             Self::Publish(publish) => publish.execute().await,
             Self::Email(email) => email.execute().await,
             Self::Outbox(outbox) => outbox.execute().await,
+            Self::SinkDown(down) => down.execute().await,
         }
     }
 }
@@ -338,6 +363,15 @@ impl Outbox {
         let options =
             outbox::Options { program: None, database, seed, out, messages, kills, broker_kills, functions, scripts };
         show(&outbox::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
+    }
+}
+
+impl SinkDown {
+    async fn execute(self) -> anyhow::Result<bool> {
+        let Self { on: On { database, seed: given, functions }, out, pairs, down, pace, scripts } = self;
+        let (seed, down) = (seed(given), Duration::from_secs(down));
+        let options = sink_down::Options { program: None, database, seed, out, pairs, down, pace, functions, scripts };
+        show(&sink_down::run(&options, &|line| eprintln!("{line}")).await?, &options.out)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Method: functions publish events of some keys, in order, and every tenth of them is rolled back. Sinks relay what was
 //! committed to RabbitMQ and to NATS, and at the end of each broker another host receives it and writes a row for each event.
-//! All the while the hosts that relay are killed, among others between the broker's confirmation and its record; so are the
-//! brokers; and one that stands still is a network that swallows everything. What each broker was given is read from a queue of
+//! All the while the hosts that relay are killed, every second time between RabbitMQ's confirmation and its record; so are the
+//! hosts that receive, and the brokers; and one that stands still is a network that swallows everything. What each broker was given is read from a queue of
 //! the experiment's own.
 //! How to read it: the broker has duplicates, and the receiver has none. Nobody kept the broker from being sent an event twice;
 //! the inbox is what makes it one.
@@ -30,6 +30,7 @@ mod broker;
 mod evidence;
 mod faults;
 mod findings;
+pub mod sink_down;
 mod verdict;
 
 /// Publishes what it is told to.
@@ -61,7 +62,7 @@ pub struct Options {
     pub messages: u64,
     /// SIGKILLs of hosts that relay.
     pub kills: u64,
-    /// SIGKILLs of each broker.
+    /// SIGKILLs of each broker, and of each host that receives from one.
     pub broker_kills: u64,
     /// Where `make guests` put the functions.
     pub functions: PathBuf,
@@ -118,7 +119,7 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
     let count = if store::is_shared(&database) { 2 } else { 1 };
     for number in 0..count {
         let folder = place.folder().join(format!("relay-{number}"));
-        relays.push(start(options, &database, folder, sinks.clone()).await?);
+        relays.push(start(options.program.as_ref(), &database, folder, sinks.clone()).await?);
     }
     let publisher = place.variant(
         &options.functions.join(PUBLISHER),
@@ -133,7 +134,7 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
     let released = Arc::new(Semaphore::new(0));
     let hosts = relays.iter().map(|relay| relay.client().clone()).collect();
     let senders = send_all(hosts, options.messages, &released);
-    let mut faults = Faults::new(options, released);
+    let mut faults = Faults::new(options, place.folder(), released);
     let done = faults.run(&mut relays, &mut lines, senders, notify).await?;
     let rolled_back = options.messages / ROLLED_BACK;
     let committed = options.messages - rolled_back;
@@ -154,13 +155,13 @@ pub async fn run(options: &Options, notify: Notify<'_>) -> anyhow::Result<Report
 }
 
 async fn start(
-    options: &Options,
+    program: Option<&PathBuf>,
     database: &str,
     folder: PathBuf,
     configuration: String,
 ) -> anyhow::Result<HostProcess> {
     let mut host = HostOptions::new(database, folder)?;
-    if let Some(program) = &options.program {
+    if let Some(program) = program {
         host.program.clone_from(program);
     }
     host.configuration = configuration;
@@ -170,7 +171,8 @@ async fn start(
 /// A host with a database of its own, which receives from one broker.
 async fn receiver(options: &Options, place: &Place, broker: &Broker) -> anyhow::Result<HostProcess> {
     let name = broker.kind.name();
-    let host = start(options, &place.database(name), place.folder().join(name), broker.source()).await?;
+    let host =
+        start(options.program.as_ref(), &place.database(name), place.folder().join(name), broker.source()).await?;
     let function = place.variant(&options.functions.join(RECEIVER), &[("flow", "group = \"serial\"")])?;
     host.client().deploy(&function, None).await?;
     host.client().deploy(&options.functions.join(PUBLISHER), None).await?; // To read the rows.
@@ -181,11 +183,12 @@ async fn receiver(options: &Options, place: &Place, broker: &Broker) -> anyhow::
 fn send_all(hosts: Vec<Client>, messages: u64, released: &Arc<Semaphore>) -> JoinSet<anyhow::Result<()>> {
     let mut senders = JoinSet::new();
     for key in 0..KEYS {
-        let hosts: Vec<_> = hosts.iter().map(|host| host.in_group(&format!("key-{key}"))).collect();
+        let mut hosts: Vec<_> = hosts.iter().map(|host| host.in_group(&format!("key-{key}"))).collect();
         let released = Arc::clone(released);
         senders.spawn(async move {
             for number in (key..messages).step_by(usize::try_from(KEYS)?) {
                 released.acquire().await?.forget();
+                hosts.rotate_left(1); // Each host has a part of them, and relays that first.
                 let hosts: Vec<_> = hosts.iter().collect();
                 let body = script(key, number).to_string();
                 Client::send_to_any(&hosts, &format!("/fn/{PUBLISHER}"), &format!("event-{number}"), body.as_bytes())

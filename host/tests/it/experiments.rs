@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use semel::experiment::counter::{self, Faults, Options};
-use semel::experiment::{Quantity, Report, email, failures, fuel, publish, timeouts};
+use semel::experiment::{Quantity, Report, email, failures, fuel, outbox, publish, timeouts};
 use semel::message::Contract;
 use sqlx::Executor as _;
 
 use crate::cluster::Cluster;
-use crate::harness::{On, functions};
+use crate::harness::{On, functions, root};
 use crate::servers::{Server, on_every_server};
 
 on_every_server!(
@@ -234,4 +234,25 @@ async fn a_mail_is_sent_once_where_its_request_is_a_part_of_the_commit() {
         email::run(&options, &|line| eprintln!("{line}")).await
     });
     assert_eq!(figure(&report.await, "crashes"), 4);
+}
+
+/// Killed are: twice the host that relays (once it has just had a confirmation), each broker, and each host that receives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_committed_is_handled_once_at_the_other_end_of_each_broker() {
+    let report = passes(async |Common { program, seed, out, functions }| {
+        let (kills, broker_kills, scripts) = (2, 1, root().join(".ci"));
+        let options = outbox::Options {
+            program,
+            database: None,
+            seed,
+            out,
+            messages: 300,
+            kills,
+            broker_kills,
+            functions,
+            scripts,
+        };
+        outbox::run(&options, &|line| eprintln!("{line}")).await
+    });
+    assert!(figure(&report.await, "duplicates at the brokers") >= 1);
 }

@@ -42,6 +42,7 @@ mod commands;
 mod sinks_brokers;
 mod sources_brokers;
 mod broker_kills;
+mod inbox;
 mod outside;
 mod ledger;
 mod calling;

@@ -10,8 +10,8 @@ pub(super) fn report(options: &Options, run: &Run, environment: Environment) -> 
         title: "Outbox, relay, broker, inbox: what is committed arrives, and is handled once".to_owned(),
         method: "A function publishes events of eight keys, in order; every tenth message is rolled back. Sinks relay them to \
                  RabbitMQ and to NATS JetStream. From each broker a host with a database of its own receives them, and a function \
-                 there writes a row for each. Meanwhile hosts that relay get SIGKILL and are started again, and so do the \
-                 brokers; each broker also stands still for a while. What a broker was given is read from a queue of the \
+                 there writes a row for each. Meanwhile hosts that relay and hosts that receive get SIGKILL and are started again, and so do \
+                 the brokers; each broker also stands still for a while. What a broker was given is read from a queue of the \
                  experiment's own; what was handled, from the rows."
             .to_owned(),
         verdict: judge(options, run),
@@ -28,6 +28,8 @@ fn figures(run: &Run) -> Vec<Figure> {
         Figure::count("events rolled back", run.rolled_back),
         Figure::count("hosts that relay", run.relays),
         Figure::count("kills of these", run.done.relay_kills),
+        Figure::count("of these between a confirmation and its record", run.done.confirmed),
+        Figure::count("kills of hosts that receive", run.done.receiver_kills),
         Figure::count("kills of brokers", run.brokers.iter().map(|seen| seen.kills).sum()),
         Figure::count("duplicates at the brokers", run.brokers.iter().map(duplicates).sum()),
         Figure::measure("until all was handled", run.seconds, "s"),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::super::{Check, Verdict};
 use super::broker::Kind;
+use super::evidence::Arrived;
 use super::{Options, Run, Seen};
 
 /// Judges a run.
@@ -14,12 +15,14 @@ pub(super) fn judge(options: &Options, run: &Run) -> Verdict {
     let mut checks = vec![
         at_least("kills of hosts that relay".into(), options.kills, run.done.relay_kills),
         at_least("… with events under way".into(), options.kills.min(1), run.done.hits),
+        at_least("… between a confirmation and its record".into(), options.kills.div_ceil(2), run.done.confirmed),
+        at_least("kills of hosts that receive".into(), 2 * options.broker_kills, run.done.receiver_kills),
         at_least("brokers that stood still for a while".into(), 2, run.done.freezes),
         at_least("messages that were rolled back".into(), 1, run.rolled_back),
     ];
     for seen in &run.brokers {
         let name = seen.kind.name();
-        let bodies = || seen.arrived.iter().map(|arrived| arrived.body.as_str());
+        let bodies = || bodies(&seen.arrived);
         let handled = || seen.handled.iter().map(String::as_str);
         checks.push(at_least(format!("{name}: kills"), options.broker_kills, seen.kills));
         checks.push(Check::equal(format!("{name}: committed events that arrived"), run.committed, distinct(bodies())));
@@ -60,7 +63,12 @@ fn ids(seen: &Seen) -> impl Iterator<Item = &str> {
     seen.arrived.iter().map(|arrived| arrived.id.as_str())
 }
 
-fn distinct<'a>(of: impl Iterator<Item = &'a str>) -> u64 {
+/// What the events say, in the order in which the broker was given them.
+pub(super) fn bodies(arrived: &[Arrived]) -> impl Iterator<Item = &str> {
+    arrived.iter().map(|arrived| arrived.body.as_str())
+}
+
+pub(super) fn distinct<'a>(of: impl Iterator<Item = &'a str>) -> u64 {
     of.collect::<HashSet<_>>().len() as u64
 }
 
@@ -70,7 +78,7 @@ fn rolled_back<'a>(bodies: impl Iterator<Item = &'a str>) -> u64 {
 }
 
 /// Keys of which an event came for the first time after a later one.
-fn out_of_order<'a>(bodies: impl Iterator<Item = &'a str>) -> u64 {
+pub(super) fn out_of_order<'a>(bodies: impl Iterator<Item = &'a str>) -> u64 {
     let (mut known, mut last, mut wrong) = (HashSet::new(), BTreeMap::new(), HashSet::new());
     for body in bodies.filter(|body| known.insert(*body)) {
         let key = body.split_once(' ').map_or(body, |(key, _)| key);
@@ -83,7 +91,6 @@ fn out_of_order<'a>(bodies: impl Iterator<Item = &'a str>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::Arrived;
     use super::super::faults::Done;
     use super::*;
 
@@ -110,7 +117,7 @@ mod tests {
             arrived.push(arrived[0].clone());
             Seen { kind, kills: 3, arrived, handled: numbers().map(body).collect() }
         };
-        let done = Done { relay_kills: 10, hits: 9, freezes: 2, list: Vec::new() };
+        let done = Done { relay_kills: 10, hits: 9, confirmed: 5, receiver_kills: 6, freezes: 2, list: Vec::new() };
         Run { done, relays: 1, committed: 18, rolled_back: 2, brokers: Kind::ALL.map(seen).into(), seconds: 1.0 }
     }
 
@@ -125,6 +132,8 @@ mod tests {
         };
         check("kills of hosts", &|run| run.done.relay_kills = 9);
         check("under way", &|run| run.done.hits = 0);
+        check("its record", &|run| run.done.confirmed = 4);
+        check("that receive", &|run| run.done.receiver_kills = 5);
         check("stood still", &|run| run.done.freezes = 1);
         check("nats: kills", &|run| run.brokers[1].kills = 2);
         check("committed events that arrived", &|run| drop(run.brokers[0].arrived.remove(5)));
