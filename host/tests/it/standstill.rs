@@ -104,12 +104,12 @@ async fn a_frozen_host_holds_no_lock_longer_than_its_lease(on: On) {
     let shell = built("sqlshell").with("timeout = \"5s\"", "timeout = \"2s\"\nlease = \"3500ms\"");
     frozen.deploy(shell.with("max_attempts = 2", "max_attempts = 20")).await;
     let (update, sleep) = match on {
-        On::Postgres => ("ON CONFLICT (id) DO UPDATE SET value = 'y'", "pg_sleep"),
+        On::Postgres => ("ON CONFLICT (id) DO UPDATE SET value = 'y'", "1 FROM pg_sleep"),
         _ => ("ON DUPLICATE KEY UPDATE value = 'y'", "sleep"),
     };
     let update = format!("INSERT INTO scratch (id, value) VALUES (1, 'x') {update}");
     let script = |pause: f64| {
-        let pause = format!("SELECT count({sleep}({pause}))");
+        let pause = format!("SELECT {sleep}({pause})");
         json!({ "statements": [{ "sql": update }, { "sql": pause }] }).to_string()
     };
     let first = frozen.send("sqlshell", &script(0.5)).await;
