@@ -6,7 +6,6 @@
 CREATE USER IF NOT EXISTS {login}@'%' IDENTIFIED BY {password};
 CREATE USER IF NOT EXISTS {owner}@'%' IDENTIFIED BY {owner_password} ACCOUNT LOCK;
 ALTER USER {login}@'%' IDENTIFIED BY {password} WITH MAX_USER_CONNECTIONS {connections}{time} ACCOUNT UNLOCK;
-REVOKE ALL PRIVILEGES, GRANT OPTION FROM {login}@'%';
 -- Of the owner: no routines, triggers or events, which could change the settings of a guest's session; and no right to pass on
 -- what it has.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW,

@@ -62,6 +62,8 @@ const HELD: &str = include_str!("mysql/held.sql");
 
 /// Sessions for what people ask.
 const READING_SESSIONS: u32 = 4;
+/// Statements that a session of the engine keeps prepared: all of them (see `guests.rs`).
+const PREPARED: usize = 400;
 /// How long what people ask waits for a session.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -81,7 +83,7 @@ impl Mysql {
     pub(super) async fn open(url: &str, logins: Logins) -> Result<Self, Error> {
         let options = options(url)?;
         let server = reach(&options).await?;
-        let engine = Engine::new(options.clone(), &server);
+        let engine = Engine::new(options.clone().statement_cache_capacity(PREPARED), &server);
         let secret = schema::prepare(&engine).await?;
         let readers = pool(READING_SESSIONS, options.clone());
         let access = Arc::new(Access::new(&engine, options.clone(), &server, secret, logins).await?);

@@ -190,8 +190,7 @@ async fn enqueue(connection: &mut MySqlConnection, messages: &[(&Event, String)]
 }
 
 async fn insert(connection: &mut MySqlConnection, messages: &[(&Event, String)]) -> Result<(), Error> {
-    // One alone is the rule, and prepared once.
-    let mut insert = sqlx::query(AssertSqlSafe(enqueue_sql(messages.len()))).persistent(messages.len() == 1);
+    let mut insert = sqlx::query(AssertSqlSafe(enqueue_sql(messages.len())));
     for (event, function) in messages {
         insert = insert
             .bind(message_id(&event.id, function))

@@ -121,9 +121,10 @@ impl Access {
         if let Some(given) = given {
             return self.adopt(app, given).await;
         }
-        if let Some(login) = recorded(engine, app).await? {
+        let recorded = recorded(engine, app).await?;
+        if let Some(login) = &recorded {
             if !login.ends_with(&format!("_{app}")) {
-                return Err(by_hand(app, &login));
+                return Err(by_hand(app, login));
             }
             if !self.makes_users {
                 return Ok(Owner::Nobody(
@@ -139,7 +140,7 @@ impl Access {
         if [&names.login, &names.owner].contains(&&self.engine) {
             return Err(Error::Refused(format!("app = \"{app}\" cannot be: its login is the engine's own")));
         }
-        roles::make(self, app, &names).await?;
+        roles::make(self, app, &names, recorded.is_none_or(|login| login != names.login)).await?;
         Ok(Owner::Ours(self.ours(names.owner)))
     }
 

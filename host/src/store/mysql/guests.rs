@@ -23,6 +23,13 @@ const RESET: &str = "DO RELEASE_ALL_LOCKS()";
 
 /// The app of what the host itself does for messages: it has no database, and works in the engine's.
 const OURS: &str = "semel";
+/// Statements that a session keeps prepared, more than a transaction has: to throw one away has no answer, and the driver lets
+/// the system hold back what is said next until the server has acknowledged that, which takes 40 ms. A text that a guest says
+/// is never one of the host's, and its types are sent each time.
+const PREPARED: usize = 4096;
+/// With more than these it begins anew, between two transactions.
+const MANY: usize = 64;
+
 /// Guests' sessions of this host at once.
 pub(super) const SESSIONS: usize = 32;
 /// How long a new one may take.
@@ -57,8 +64,8 @@ pub(super) struct Seat {
 impl Guests {
     pub(super) fn new(options: MySqlConnectOptions, server: Server, access: Arc<Access>) -> Result<Self, Error> {
         let room = Arc::new(Semaphore::new(SESSIONS));
-        // What guests say is theirs, and could fill a log; and no text of one is the name of a plan for another.
-        let options = options.disable_statement_logging().statement_cache_capacity(0);
+        // What guests say is theirs, and could fill a log.
+        let options = options.disable_statement_logging().statement_cache_capacity(PREPARED);
         Ok(Self { options, server, access, idle: Mutex::default(), apps: Mutex::default(), room })
     }
 
@@ -112,6 +119,11 @@ impl Guests {
         }
     }
 
+    /// The name of the database of an app.
+    pub(super) fn database(&self, app: &App) -> String {
+        self.access.names(&app.name).login
+    }
+
     /// A new session in the database of an app.
     pub(super) async fn connect(&self, app: &str, login: Option<&Login>) -> Result<Seat, Error> {
         let mut options = self.options.clone();
@@ -139,7 +151,13 @@ impl Guests {
 
     /// Takes a session back after its transaction has ended well. It is closed if it does not become as new.
     pub(super) async fn give(&self, app: &App, mut seat: Seat) {
-        if matches!(timeout(SIGN_OF_LIFE, seat.connection.execute(RESET)).await, Ok(Ok(_))) {
+        let reset = async {
+            if seat.connection.cached_statements_size() > MANY {
+                seat.connection.clear_cached_statements().await?;
+            }
+            seat.connection.execute(RESET).await
+        };
+        if matches!(timeout(SIGN_OF_LIFE, reset).await, Ok(Ok(_))) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).entry(app.name.clone()).or_default().push(seat);
         }
     }

@@ -19,6 +19,7 @@ use crate::store::Login;
 
 const APP_DATABASE: &str = include_str!("../../../../migrations/mysql/app_database.sql");
 const APP_USERS: &str = include_str!("../../../../migrations/mysql/app_users.sql");
+const APP_CLEAR: &str = include_str!("../../../../migrations/mysql/app_clear.sql");
 const APP_GRANTS: &str = include_str!("../../../../migrations/mysql/app_grants.sql");
 const OWNER_OPEN: &str = include_str!("../../../../migrations/mysql/owner_open.sql");
 const OWNER_CLOSE: &str = include_str!("../../../../migrations/mysql/owner_close.sql");
@@ -67,13 +68,14 @@ pub(super) fn check(server: &Server, names: &Names, app: &str, users: bool) -> R
     Ok(())
 }
 
-/// Makes the database of an app, and its users, or brings them up to date.
-pub(super) async fn make(access: &Access, app: &str, names: &Names) -> Result<(), Error> {
+/// Makes the database of an app, and its users (`new` ones have none of the rights that they may have had), or brings them up to
+/// date.
+pub(super) async fn make(access: &Access, app: &str, names: &Names, new: bool) -> Result<(), Error> {
     let (password, owner_password) = (password(&access.secret, &names.login), password(&access.secret, &names.owner));
     let connections = (access.connections * 3 / 4).max(1).to_string();
     let time = if access.server.mariadb { " MAX_STATEMENT_TIME 300" } else { "" };
     let script = fill(
-        &[APP_DATABASE.trim_end(), ";\n", APP_USERS, APP_GRANTS].concat(),
+        &[APP_DATABASE.trim_end(), ";\n", APP_USERS, if new { APP_CLEAR } else { "" }, APP_GRANTS].concat(),
         &[
             ("database", &identifier(&names.login)),
             ("pattern", &pattern(&names.login)),
