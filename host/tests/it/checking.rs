@@ -82,7 +82,8 @@ async fn a_check_publishes_nothing_and_not_even_what_was_published_before(on: On
 
 async fn what_differs_is_named_and_what_cannot_be_checked_is_refused(on: On) {
     let semel = Semel::start_on(on, &["sqlshell", "counter"]).await;
-    let random = r#"{"statements": [{"sql": "SELECT random()"}]}"#;
+    let random = if on == On::Mariadb { "rand" } else { "random" };
+    let random = &format!(r#"{{"statements": [{{"sql": "SELECT {random}()"}}]}}"#);
     let checked = semel.cli(&["check", "sqlshell", random]).await;
     assert_eq!(checked.code, 1, "{checked:?}");
     assert!(checked.stdout.contains("differs: answer to statement 1"), "{checked:?}");

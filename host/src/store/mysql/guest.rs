@@ -21,7 +21,7 @@ use super::group::Groups;
 use super::guests::{App, Guests, Seat};
 use super::running::{self, Backend};
 use super::{Error, classify, guest_sql, rehearsal};
-use crate::store::{Bounds, Column, Commit, Rows, SqlError, Value};
+use crate::store::{Bounds, Column, Commit, Rows, SqlError, Value, Wanted};
 
 /// How long what the host itself says may take, and a statement that was told to end.
 const SHORT: Duration = Duration::from_secs(5);
@@ -55,6 +55,8 @@ pub(super) struct Guest {
     canary: String,
     /// The engine's database, quoted.
     database: String,
+    /// The app's, which is no guest's concern.
+    schema: String,
     app: App,
     cursors: HashMap<u32, Cursor>,
     /// To be withdrawn at the end.
@@ -92,6 +94,7 @@ impl Guest {
             stands: Stands::Open,
             canary,
             database: database.clone(),
+            schema: guests.database(&app),
             app,
             cursors: HashMap::new(),
             rehearsal,
@@ -152,11 +155,17 @@ impl Guest {
     }
 
     /// Runs a guest's statement that has passed the gate.
-    pub(super) async fn query(&mut self, passed: Passed, params: Vec<Value>, bounds: Bounds) -> Result<Rows, SqlError> {
-        self.run(bounds.deadline, move |connection| {
-            Box::pin(async move { guest_sql::query(connection, &passed, &params, bounds).await })
-        })
-        .await
+    pub(super) async fn query(
+        &mut self,
+        passed: Passed,
+        params: Vec<Value>,
+        bounds: Bounds,
+        wanted: Wanted,
+    ) -> Result<Rows, SqlError> {
+        let rows = self.run(bounds.deadline, move |connection| {
+            Box::pin(async move { guest_sql::query(connection, &passed, &params, bounds, wanted).await })
+        });
+        rows.await.map_err(|error| guest_sql::without(error, &self.schema))
     }
 
     /// Opens a cursor: the statement is run, and its rows are held.
@@ -169,7 +178,7 @@ impl Guest {
     ) -> Result<Vec<Column>, SqlError> {
         let held: usize = self.cursors.values().map(|cursor| cursor.bytes).sum();
         let bounds = Bounds { rows: u32::MAX, bytes: CURSORS.saturating_sub(held), ..bounds };
-        let rows = self.query(passed, params, bounds).await?;
+        let rows = self.query(passed, params, bounds, Wanted::Rows).await?;
         let bytes = rows.rows.iter().flatten().map(Value::size).sum();
         self.cursors.insert(number, Cursor { rows: rows.rows.into(), bytes });
         Ok(rows.columns)
@@ -242,6 +251,9 @@ impl Guest {
 
     /// Nothing is left of what was not committed.
     pub(super) async fn undo(&mut self) {
+        if let Some(claim) = self.rehearsal.take() {
+            rehearsal::withdraw(&self.engine, &claim).await;
+        }
         let spoiled = match self.stands {
             Stands::Ended => return,
             Stands::Open => false,
@@ -271,9 +283,6 @@ impl Guest {
     /// Nothing is left of what was not committed, and the session goes back; it is closed if that is not sure.
     pub(super) async fn end(mut self, guests: &Guests) {
         self.undo().await;
-        if let Some(claim) = self.rehearsal.take() {
-            rehearsal::withdraw(&self.engine, &claim).await;
-        }
         if let (Stands::Ended, Some(seat)) = (self.stands, self.seat.take()) {
             guests.give(&self.app, seat).await;
         }

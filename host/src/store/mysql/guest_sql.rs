@@ -2,17 +2,15 @@
 
 use futures_util::TryStreamExt as _;
 use sqlx::mysql::{MySqlArguments, MySqlColumn, MySqlConnection, MySqlDatabaseError};
-use sqlx::{
-    AssertSqlSafe, Column as _, Either, Executor as _, Row as _, SqlSafeStr as _, Statement as _, TypeInfo as _,
-};
+use sqlx::{AssertSqlSafe, Column as _, Either, Executor as _, Row as _, SqlSafeStr as _, Statement as _};
 
 use super::gate::Passed;
 use super::values;
-use crate::store::{Bounds, Column, DatabaseError, Rows, SqlError, Value};
+use crate::store::{Bounds, Column, DatabaseError, Rows, SqlError, Value, Wanted};
 
-/// After one of these nothing of the transaction can be saved: it is gone (deadlock, changed since it was read), or a statement
-/// of it is missing (lock wait).
-const POISON: [u16; 3] = [1213, 1205, 1020];
+/// After one of these nothing of the transaction can be saved: it is gone (deadlock, changed since it was read, too many locks),
+/// or a statement of it is missing (lock wait).
+const POISON: [u16; 4] = [1213, 1205, 1020, 1206];
 /// A statement that was told to end.
 const INTERRUPTED: [u16; 3] = [1317, 1969, 3024];
 /// Errors of other statements than the guest's: the session, the server, its disk.
@@ -42,13 +40,37 @@ pub(super) fn refused(error: sqlx::Error) -> SqlError {
     }
     let Named { constraint, table, column } = named(number, message);
     SqlError::Database(Box::new(DatabaseError {
-        sqlstate: sqlstate.to_owned(),
+        sqlstate: violated(number).unwrap_or(sqlstate).to_owned(),
         message: message.to_owned(),
         constraint,
         table,
         column,
         position: None,
     }))
+}
+
+/// The same without the name of the database, which the server says with each table's.
+pub(super) fn without(error: SqlError, database: &str) -> SqlError {
+    let cut = |text: &str| text.replace(&format!("`{database}`."), "").replace(&format!("{database}."), "");
+    match error {
+        SqlError::Database(said) => {
+            let message = cut(&said.message);
+            SqlError::Database(Box::new(DatabaseError { message, ..*said }))
+        }
+        SqlError::Doomed(why) => SqlError::Doomed(cut(&why)),
+        other => other,
+    }
+}
+
+/// What the server calls 23000 all alike, in the standard's words.
+fn violated(number: u16) -> Option<&'static str> {
+    match number {
+        1062 | 1169 | 1586 => Some("23505"),
+        1048 | 1364 => Some("23502"),
+        1216 | 1217 | 1451 | 1452 => Some("23503"),
+        3819 | 4025 => Some("23514"),
+        _ => None,
+    }
 }
 
 /// What a message names.
@@ -97,10 +119,11 @@ pub(super) async fn query(
     passed: &Passed,
     params: &[Value],
     bounds: Bounds,
+    wanted: Wanted,
 ) -> Result<Rows, SqlError> {
     let arguments = arguments(passed, params)?;
     // Not kept: what is kept is the host's own.
-    let statement = sqlx::query_with(AssertSqlSafe(passed.text.clone()), arguments).persistent(false);
+    let statement = sqlx::query_with(AssertSqlSafe(passed.text.clone()), arguments);
     let mut answers = connection.fetch_many(statement);
     let (mut rows, mut bytes) = (Rows::default(), 0);
     while let Some(answer) = answers.try_next().await.map_err(refused)? {
@@ -109,6 +132,7 @@ pub(super) async fn query(
                 rows.changed += done.rows_affected();
                 continue;
             }
+            Either::Right(_) if wanted == Wanted::Count => continue,
             Either::Right(row) => row,
         };
         if rows.rows.len() >= bounds.rows as usize {
@@ -128,7 +152,7 @@ pub(super) async fn query(
     drop(answers);
     if passed.reads {
         rows.changed = 0;
-        if rows.rows.is_empty() {
+        if rows.rows.is_empty() && wanted == Wanted::Rows {
             // The driver tells columns by their rows alone.
             let text = AssertSqlSafe(passed.text.clone()).into_sql_str();
             rows.columns = columns(connection.prepare(text).await.map_err(refused)?.columns());

@@ -14,7 +14,9 @@ use super::running::{Running, key};
 use super::wake::Hint;
 use super::{Error, Mysql, api, gate};
 use crate::message::{Answer, Claim, Event, Usage};
-use crate::store::{Bounds, Column, Commit, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value};
+use crate::store::{
+    Answered, Bounds, Column, Commit, Published, Rows, Savepoint, Session, SqlError, StateOp, StateReply, Value, Wanted,
+};
 
 /// How long the engine's own statements in a guest's transaction may take: they may wait for locks of others.
 const LONGEST: Duration = Duration::from_secs(65);
@@ -147,7 +149,20 @@ impl Session for MysqlSession {
 
     async fn query(&mut self, sql: String, params: Vec<Value>, bounds: Bounds) -> Result<Rows, SqlError> {
         let passed = gate::first_word(&sql).map_err(SqlError::Forbidden)?;
-        self.guest().await?.query(passed, params, bounds).await
+        self.guest().await?.query(passed, params, bounds, Wanted::Rows).await
+    }
+
+    /// Here all is known at once.
+    async fn send(
+        &mut self,
+        sql: String,
+        params: Vec<Value>,
+        bounds: Bounds,
+        wanted: Wanted,
+    ) -> Result<Answered, SqlError> {
+        let passed = gate::first_word(&sql).map_err(SqlError::Forbidden)?;
+        let rows = self.guest().await?.query(passed, params, bounds, wanted).await?;
+        Ok(Box::pin(std::future::ready(Ok(rows))))
     }
 
     async fn open_cursor(
