@@ -63,7 +63,8 @@ async fn under_load(semel: &Semel, to: impl Fn(u64) -> u64, roll: impl AsyncFn(u
     let completed = format!("{attempts} AND outcome = 'completed'");
     assert_eq!(semel.in_store::<i64>(&completed).await, sent as i64, "each ran once to its end");
     // Where guests run side by side, several may find that there is no counter yet: all but one of these try again.
-    let again = "(error LIKE '%duplicate key%' OR error LIKE 'Duplicate entry%' OR error LIKE '%has made the counter%')";
+    let again =
+        "(error LIKE '%duplicate key%' OR error LIKE 'Duplicate entry%' OR error LIKE '%has made the counter%')";
     let others = format!("{attempts} AND outcome <> 'completed' AND NOT {again}");
     assert_eq!(semel.in_store::<i64>(&others).await, 0, "nothing else came in between");
 }
